@@ -1,0 +1,28 @@
+// SPDX-FileCopyrightText: dsx contributors
+// SPDX-License-Identifier: Apache-2.0
+/// Who the rows of a value are. Sequences are ragged and lie end to end; plans are made at the bound, kernels run on the live rows.
+#pragma once
+
+#include <dsx/core/random.hpp>
+#include <dsx/core/shape.hpp>
+
+#include <cstdint>
+#include <span>
+
+namespace dsx {
+
+/// Sequence s holds rows begin[s] .. begin[s + 1) of a micro-batch.
+struct Sequences {
+  std::span<const std::uint32_t> begin{};
+  Extent count() const { return begin.empty() ? 0 : begin.size() - 1; }
+  Range operator[](Extent s) const { return {begin[s], begin[s + 1]}; }
+};
+
+struct Rows {
+  Extent bound = 0;                       // the most there can be: memory is planned for them
+  Extent live = 0;                        // how many there are
+  const RowId* ids = nullptr;             // of the live ones; null in a dry run
+  const Sequences* sequences = nullptr;   // of the whole micro-batch; null in a dry run
+};
+
+}  // namespace dsx
