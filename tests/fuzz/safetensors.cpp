@@ -1,0 +1,29 @@
+// SPDX-FileCopyrightText: dsx contributors
+// SPDX-License-Identifier: Apache-2.0
+/// Fuzz target: whatever bytes come, a safetensors file is refused by a numbered error, or all that it lists can be read.
+///
+///     test_fuzz_safetensors corpus/safetensors
+#include <dsx/core/error.hpp>
+#include <dsx/io/safetensors.hpp>
+
+#include <cstdlib>
+
+extern "C" int LLVMFuzzerTestOneInput(const unsigned char* data, std::size_t size) {
+  try {
+    const dsx::SafetensorsFile file{std::as_bytes(std::span{data, size}), "fuzzed"};
+    std::size_t total = 0;
+    for (const dsx::TensorEntry& entry : file.tensors()) {
+      for (const std::byte byte : file.bytes(entry.name)) total += std::size_t(byte) >= 0;
+      if (!entry.element) continue;
+      std::vector<double> values(entry.size());
+      try {
+        file.copy_to(entry.name, {values.data(), {1, values.size()}, dsx::Element::f64});
+      } catch (const dsx::Error& error) {
+        if (error.number() != 626) throw;  // of integers
+      }
+    }
+    if (total > size) std::abort();
+  } catch (const dsx::Error&) {
+  }
+  return 0;
+}
