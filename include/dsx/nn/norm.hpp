@@ -1,0 +1,28 @@
+// SPDX-FileCopyrightText: dsx contributors
+// SPDX-License-Identifier: Apache-2.0
+/// Layer normalisation as a layer, and dropout as one.
+///
+///     LayerNorm norm{channels};
+#pragma once
+
+#include <dsx/ops/dropout.hpp>
+#include <dsx/ops/layer_norm.hpp>
+
+namespace dsx {
+
+struct LayerNorm {
+  Parameter gain, bias;
+  double epsilon;
+  explicit LayerNorm(Extent channels, double e = 1e-5) : gain{vector_parameter(channels, 1)}, bias{vector_parameter(channels)}, epsilon{e} {}
+  void parts(auto& visit) const { visit("gain", gain), visit("bias", bias); }
+  auto operator()(auto x_RC) const { return layer_norm(x_RC, gain, bias, epsilon); }
+};
+
+/// Dropout with a fixed rate; nothing at rate 0 and in evaluation.
+struct Dropped {
+  double rate = 0;
+  void parts(auto&) const {}
+  Value<Common> operator()(Value<Common> x_RC) const { return dropout(x_RC, rate); }
+};
+
+}  // namespace dsx

@@ -1,0 +1,76 @@
+// SPDX-FileCopyrightText: dsx contributors
+// SPDX-License-Identifier: Apache-2.0
+/// Products with a weight: y = x W, with bias and GELU in the epilogue where the layer has them.
+///
+///     auto y = linear<op::MatmulColumns>(fan_out(x), weight, &bias);
+///     auto h = linear<op::MatmulColumns>(fan_out(x), weight, &bias, Activation{Gelu::tanh});
+#pragma once
+
+#include <dsx/kernels/matmul.hpp>
+#include <dsx/pass/pass.hpp>
+
+#include <optional>
+
+namespace dsx {
+
+/// What a linear layer's epilogue applies: GELU in one of its forms.
+using Activation = Gelu;
+
+struct LinearOperation : Operation {
+  static constexpr const char* name = "linear";
+  Node x, y, activated;  // `activated` is y where there is no activation
+  Slot weight, bias;
+  bool has_bias, transposed;
+  Gelu form;
+  Axes partial;
+
+  Cost cost(Pass& p) const {
+    return {2.0 * double(p.shape(x).size()) * double(p.shape(y).columns), double(p.weight(weight).bytes() + p.view(x).bytes() + p.view(y).bytes())};
+  }
+  void forward(Pass& p) const {
+    const View bias_N = has_bias ? p.weight(bias) : View{}, gelu_MN = activated != y ? p.view(activated) : View{};
+    const auto scope = p.scratch_scope();
+    const View packing = p.scratch_bytes(kernels::matmul_scratch({p.planned(x)}, {p.weight(weight), transposed}, p.planned(y)));
+    p.launch(kernels::matmul, kernels::Matrix{p.view(x)}, kernels::Matrix{p.weight(weight), transposed}, Grad{p.view(y), false},
+             kernels::Epilogue{bias_N, gelu_MN, form}, packing);
+  }
+  void towards_inputs(Pass& p) const {
+    if (activated != y) p.launch(kernels::gelu_pullback, p.view(y), p.incoming(activated), p.gradient(y), form);
+    const Grad dx = p.gradient(x);
+    const auto scope = p.scratch_scope();
+    const View packing = p.scratch_bytes(kernels::matmul_scratch({p.planned(y)}, {p.weight(weight), !transposed}, p.planned(x)));
+    p.launch(kernels::matmul, kernels::Matrix{p.incoming(y)}, kernels::Matrix{p.weight(weight), !transposed}, dx, kernels::Epilogue{}, packing);
+  }
+  void towards_weights(Pass& p) const {
+    if (!p.trained(weight)) return;
+    const Node in = transposed ? y : x, out = transposed ? x : y;
+    const Grad dw = p.weight_gradient(weight, partial);
+    if (has_bias) p.launch(kernels::column_sums, p.incoming(y), p.weight_gradient(bias, partial));
+    const auto scope = p.scratch_scope();
+    const View packing = p.scratch_bytes(kernels::matmul_scratch({p.planned(in), true}, {p.planned(out)}, dw.view));
+    const View left = transposed ? p.incoming(y) : p.view(x), right = transposed ? p.view(x) : p.incoming(y);
+    p.launch(kernels::matmul, kernels::Matrix{left, true}, kernels::Matrix{right}, dw, kernels::Epilogue{}, packing);
+  }
+};
+
+template <class Kind, class D>
+auto linear(Value<D> x, const Parameter& weight, const Parameter* bias = nullptr, std::optional<Activation> activation = {}, bool transposed = false) {
+  using Out = Result<Kind, D>;
+  static_assert(accepted<Out>, "dsx-E210: a matrix product isn't defined for a value that lies this way over the tensor axis");
+  if constexpr (!accepted<Out>) {
+    return Refused{};
+  } else {
+    Pass& p = *x.pass;
+    const Shape w = p.weight(weight.slot).shape;
+    const Extent inner = transposed ? w.columns : w.rows, columns = transposed ? w.rows : w.columns;
+    if (p.shape(x.node).columns != inner) fail<302>("a value of ", p.shape(x.node).columns, " columns times a weight of ", inner, " rows");
+    const Element element = p.element(x.node);
+    auto y = p.make<Out>(columns, element);
+    auto activated = activation ? p.make<Out>(columns, element) : y;
+    p.run(LinearOperation{{}, x.node, y.node, activated.node, weight.slot, bias ? bias->slot : 0, bias != nullptr, transposed,
+                          activation.value_or(Gelu::tanh), p.partial<D>(weight.slot)});
+    return activated;
+  }
+}
+
+}  // namespace dsx

@@ -1,0 +1,95 @@
+// SPDX-FileCopyrightText: dsx contributors
+// SPDX-License-Identifier: Apache-2.0
+/// What a pass knows of its batch, of a parameter in use, of a node's lifetime and of an operation.
+///
+///     struct Relu : Operation {                 // trivially copyable: ids, not pointers
+///       static constexpr const char* name = "relu";
+///       Node x, y;
+///       void forward(Pass&) const;
+///       void towards_inputs(Pass&) const;
+///     };
+#pragma once
+
+#include <dsx/core/axes.hpp>
+#include <dsx/tensor/rows.hpp>
+#include <dsx/tensor/view.hpp>
+
+#include <concepts>
+#include <span>
+#include <type_traits>
+#include <vector>
+
+namespace dsx {
+
+class Pass;
+
+using Unit = std::uint32_t;
+
+/// One micro-batch as its kernels see it: row by row. Empty spans in a dry run.
+struct Batch {
+  std::span<const int> ids{}, targets{};   // a negative target isn't counted
+  std::span<const int> positions{};        // of each row in its sequence
+  std::span<const RowId> row_ids{};
+  Sequences sequences{};
+  Extent bound = 0;                        // the most rows there can be
+
+  Extent live() const { return ids.size(); }
+};
+
+/// What a layer sees of one parameter while its unit computes.
+struct Held {
+  View weight{}, gradient{};
+  bool split = false;           // cut by the tensor axis
+  bool trained = true;
+  bool touched = false;         // the gradient holds something
+  bool used = false;
+  Axes partial = Axes::none;    // axes over which its use leaves the gradient a term of a sum
+};
+/// What a layer sees of one buffer: the merged value, and what this step adds to it.
+struct HeldBuffer {
+  View value{}, update{};
+  bool touched = false;
+};
+/// By slot.
+struct Binding {
+  std::vector<Held*> parameters{};
+  std::vector<HeldBuffer*> buffers{};
+};
+
+/// Where a node's value lives. The construction-time dry run finds out.
+struct Life {
+  Unit made = 0, last = 0;
+  bool read_in_backward = false, leaves = false;
+  enum class Where { saved, scratch, carried };
+  Where where() const { return read_in_backward ? Where::saved : leaves || last > made ? Where::carried : Where::scratch; }
+};
+struct Lifetimes {
+  std::vector<Life> of{};  // by order of creation in a pass
+  bool known = false;
+};
+
+struct Cost {
+  double flops = 0, bytes = 0;
+};
+
+/// The defaults of an operation without weights.
+struct Operation {
+  static constexpr const char* name = "operation";
+  Cost cost(Pass&) const { return {}; }
+  void towards_weights(Pass&) const {}
+};
+template <class O>
+concept IsOperation = std::is_trivially_copyable_v<O> && requires(const O& o, Pass& p) {
+  { o.cost(p) } -> std::same_as<Cost>;
+  o.forward(p), o.towards_inputs(p), o.towards_weights(p);
+};
+
+/// Sees every operation of a pass: profiler, calibration, first divergence.
+struct Observer {
+  enum class Phase { forward, backward };
+  virtual ~Observer() = default;
+  virtual void before(const char* /*operation*/, Unit, Phase, const Cost&) {}
+  virtual void after(const char* /*operation*/, Unit, Phase, Pass&) {}
+};
+
+}  // namespace dsx

@@ -1,0 +1,118 @@
+// SPDX-FileCopyrightText: dsx contributors
+// SPDX-License-Identifier: Apache-2.0
+/// What a layer declares about a weight or a buffer: shape, start, how a mesh axis cuts it. No storage, no rank, no element.
+///
+///     struct Scale {
+///       Parameter factor;
+///       explicit Scale(Extent channels) : factor{vector_parameter(channels, 1)} {}
+///       void parts(auto& visit) const { visit("factor", factor); }
+///     };
+#pragma once
+
+#include <dsx/core/axes.hpp>
+#include <dsx/core/random.hpp>
+#include <dsx/core/shape.hpp>
+
+#include <concepts>
+#include <string>
+#include <string_view>
+
+namespace dsx {
+
+/// The number of a parameter or buffer within its unit; Sequential's constructor gives it.
+using Slot = std::uint32_t;
+
+/// Elements start normally distributed.
+struct Init {
+  float mean = 0, deviation = 0;
+};
+
+enum class Cut : std::uint8_t { none, rows, columns };
+
+/// The cut dimension is `pieces` equal pieces (q, k, v), each shared out in units of `grain` (a head).
+struct Split {
+  Cut cut = Cut::none;
+  Extent pieces = 1, grain = 1;
+  Axes over = Axes::tensor;
+};
+
+/// Which optimizer rule a parameter takes: matrices and tables decay, only matrices are orthogonalised.
+enum class Role : std::uint8_t { vector, matrix, table };
+
+struct Parameter {
+  Shape shape{};
+  Init init{};
+  Role role = Role::matrix;
+  Split split{};
+  std::string_view tie{};  // parameters of one name are one parameter
+  bool trained = true;
+  Slot slot = 0;
+};
+
+inline bool cut_by_tensor(const Parameter& p) { return p.split.cut != Cut::none && p.split.over == Axes::tensor; }
+inline Parameter vector_parameter(Extent size, float mean = 0) {
+  Parameter p;
+  p.shape = {1, size}, p.init = {mean, 0}, p.role = Role::vector;
+  return p;
+}
+
+/// State without a gradient (a running maximum, a router's load): each micro-batch adds to it, the commit merges ranks.
+struct Buffer {
+  enum class Merge : std::uint8_t { sum, max };
+  Extent size = 0;
+  Merge merge = Merge::sum;
+  float start = 0;
+  Slot slot = 0;
+};
+
+/// The part of a parameter on one rank of its axis, and back from there to the whole.
+struct LocalPart {
+  Shape whole{}, local{};
+  Split split{};
+  Range units{};  // of grain, within each piece
+
+  LocalPart(const Parameter& p, Extent ranks, Extent rank) : whole{p.shape}, local{p.shape}, split{p.split} {
+    if (split.cut == Cut::none) return;
+    const Extent extent = split.cut == Cut::rows ? whole.rows : whole.columns;
+    units = share({0, extent / split.pieces / split.grain}, ranks, rank);
+    (split.cut == Cut::rows ? local.rows : local.columns) = units.size() * split.grain * split.pieces;
+  }
+  Extent whole_index(Extent local_index) const {
+    Extent row = local_index / local.columns, column = local_index % local.columns;
+    if (split.cut == Cut::rows) row = along(row, whole.rows);
+    if (split.cut == Cut::columns) column = along(column, whole.columns);
+    return row * whole.columns + column;
+  }
+  /// Of the cut dimension, where there is one piece.
+  Range mine() const { return {units.begin * split.grain, units.end * split.grain}; }
+
+ private:
+  Extent along(Extent i, Extent extent) const {
+    const Extent piece = units.size() * split.grain;
+    return i / piece * (extent / split.pieces) + units.begin * split.grain + i % piece;
+  }
+};
+
+/// Calls f(path, parameter) and, where f takes them, f(path, buffer) for everything a layer declares, in the order of its parts().
+template <class F>
+struct PartsWalk {
+  std::string path;
+  F& f;
+  void operator()(std::string_view name, const Parameter& p) {
+    if constexpr (std::invocable<F&, std::string, const Parameter&>) f(path + std::string{name}, p);
+  }
+  void operator()(std::string_view name, const Buffer& b) {
+    if constexpr (std::invocable<F&, std::string, const Buffer&>) f(path + std::string{name}, b);
+  }
+  void operator()(std::string_view name, const auto& layer) {
+    PartsWalk inner{name.empty() ? path : path + std::string{name} + ".", f};
+    layer.parts(inner);
+  }
+};
+template <class Layer, class F>
+void each_part(const std::string& path, const Layer& layer, F f) {
+  PartsWalk<F> walk{path, f};
+  layer.parts(walk);
+}
+
+}  // namespace dsx

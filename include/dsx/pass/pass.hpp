@@ -1,0 +1,379 @@
+// SPDX-FileCopyrightText: dsx contributors
+// SPDX-License-Identifier: Apache-2.0
+/// One micro-batch under way: its nodes, its tape and where each buffer lives. A plain class.
+///
+/// An operation is a trivially copyable struct of node ids and slots:
+///
+///     struct Gelu : Operation {
+///       Node x, y;
+///       void forward(Pass& p) const { p.launch(kernels::gelu, p.view(x), p.view(y)); }
+///       void towards_inputs(Pass& p) const { p.launch(kernels::gelu_pullback, p.view(x), p.incoming(y), p.gradient(x)); }
+///     };
+///
+/// An operation asks for gradients before it opens a ScratchScope, for a gradient may be taken from scratch as well.
+#pragma once
+
+#include <dsx/comm/mesh.hpp>
+#include <dsx/pass/distribution.hpp>
+#include <dsx/pass/operation.hpp>
+#include <dsx/pass/parameter.hpp>
+
+#include <cstring>
+#include <utility>
+
+namespace dsx {
+
+class Attending;
+
+struct PassOptions {
+  Element element = Element::f32;  // of values
+  std::uint64_t seed = 0;          // of dropout
+  bool recording = true;           // else an evaluation: no tape, no dropout
+};
+
+class Pass {
+ public:
+  Pass(const Mesh& mesh, Lifetimes& lives, PassOptions options)
+      : saved{mesh.session().memory.tally(Category::saved), mesh.session().is_dry()},
+        recording{options.recording},
+        training{options.recording},
+        mesh_{&mesh},
+        memory_{&mesh.session().memory},
+        lives_{&lives},
+        element_{options.element},
+        key_{.seed = options.seed} {}
+
+  // ---- what operations use
+  View view(Node);                                    // a node's value, its live rows
+  View planned(Node n) const { return nodes_[n].value; }  // at the bound of its rows: what scratch is sized by
+  View incoming(Node);                                // the gradient that has arrived at a node
+  Grad gradient(Node);                                // where an operation adds to a node's gradient
+  bool arrived(Node n) const { return nodes_[n].touched; }
+  View weight(Slot slot) { return held(slot).weight; }
+  bool trained(Slot slot) { return held(slot).trained; }
+  Grad weight_gradient(Slot, Axes partial);
+  View buffer(Slot slot) { return binding_->buffers[slot]->value; }
+  Grad buffer_update(Slot slot);
+  View scratch(Shape s, Element e) { return memory_->scratch.take(s, e); }
+  View scratch_bytes(Extent bytes) { return memory_->scratch.take({bytes, 1}, Element::u8); }
+  ScratchScope scratch_scope() { return ScratchScope{*memory_}; }
+  template <class Kernel, class... Arguments>
+  void launch(Kernel kernel, const Arguments&... arguments) {
+    mesh_->session().launch(kernel, arguments...);
+  }
+  /// The one read by the host: the first element of a node; a dry run gets `assumed`.
+  template <class T>
+  T peek(Node n, T assumed) {
+    const View v = view(n);
+    return v.data ? *v.pointer<T>() : assumed;
+  }
+  const Rows& rows(Node n) const { return nodes_[n].rows; }
+  Shape shape(Node n) const { return {nodes_[n].rows.live, nodes_[n].value.shape.columns}; }
+  Element element(Node n) const { return nodes_[n].value.element; }
+  Element element() const { return element_; }
+  const Batch& batch() const { return batch_; }
+  const Mesh& mesh() const { return *mesh_; }
+  const Communicator& tensor() const { return mesh_->along(Axes::tensor); }
+  bool dry() const { return memory_->dry(); }
+  /// Whether a recomputed part runs once more: what it counts has been counted.
+  bool replaying() const { return replay_ != 0; }
+  /// Of the micro-batch's live rows those that a Common value holds on this rank.
+  Range tokens() const { return mesh_->token_split() ? tensor().part(rows_.live) : Range{0, rows_.live}; }
+  /// A parameter's gradient is a term of a sum over the tensor axis unless the axis cuts the parameter, or its operand is
+  /// Common and every rank holds all of it.
+  template <class D>
+  Axes partial(Slot slot) {
+    const bool complete = held(slot).split || (std::same_as<D, Common> && !mesh_->token_split()) || tensor().size() == 1;
+    return complete ? Axes::none : Axes::tensor;
+  }
+
+  // ---- what functions over values use
+  template <class D>
+  Value<D> make(Extent columns) {
+    return make<D>(columns, element_);
+  }
+  template <class D>
+  Value<D> make(Extent columns, Element element) {
+    Rows r = rows_;
+    if constexpr (std::same_as<D, Common>)
+      if (mesh_->token_split()) {
+        r.bound = (r.bound + tensor().size() - 1) / tensor().size(), r.live = tokens().size();
+        if (r.ids) r.ids += tokens().begin;
+      }
+    return {this, make(r, columns, element)};
+  }
+  Node make(const Rows&, Extent columns, Element);
+  /// A single number.
+  Node make_scalar(Element element) { return make({.bound = 1, .live = 1}, 1, element); }
+  Node alias(Node);  // another node over the same buffer
+  template <IsOperation O>
+  void run(const O& op) {
+    const Cost cost = op.cost(*this);
+    flops += cost.flops;
+    if (observer) observer->before(O::name, unit_, Observer::Phase::forward, cost);
+    op.forward(*this);
+    if (observer) observer->after(O::name, unit_, Observer::Phase::forward, *this);
+    if (recording) record(op);
+  }
+  /// Runs f(in) and keeps only its results; backward runs it again (Chen et al. 2016). Nests.
+  template <class F, Flow In>
+  auto recompute(F f, In in);
+  void add_loss(Node sum, double weight);  // weight: one over a count known before the pass
+  RandomKey random() { return {key_.seed, key_.step, unit_, ordinal_++}; }
+
+  // ---- what the step uses
+  void open(const Batch& batch, std::uint32_t step, Unit first) {
+    batch_ = batch, key_.step = step, unit_ = first;
+    rows_ = {batch.bound, dry() ? batch.bound : batch.live(), batch.row_ids.data(), &batch_.sequences};
+    if (rows_.live > rows_.bound) fail<304>("a micro-batch of ", rows_.live, " rows; the plan holds ", rows_.bound);
+  }
+  void enter(Unit unit, Binding& binding) {
+    unit_ = unit, binding_ = &binding, ordinal_ = 0;
+    marks_.push_back(mark());
+  }
+  void leave_unit();
+  void pull_unit(Unit, Binding&);  // backward through the unit entered last
+  void keep(Node n) { life(n).leaves = true; }
+  void lend(Lease lease) { leases_.push_back(std::move(lease)); }
+  void close();
+
+  double flops = 0, loss = 0;
+  Stack saved;  // what backward reads
+  bool recording;
+  const bool training;
+  Attending* attending = nullptr;  // where keys and values come from; none: from this pass
+  Observer* observer = nullptr;
+
+ private:
+  struct NodeInfo {
+    Rows rows{};
+    View value{}, gradient{};  // of the bound
+    Extent birth = 0;          // counts all nodes a pass ever made: the index of its lifetime
+    Node source = 0;           // itself, unless an alias
+    bool touched = false, carries_value = false, carries_gradient = false;
+
+    View live(View v) const { return v.rows({0, rows.live}); }
+  };
+  struct Mark {
+    Extent entries, nodes, saved;
+  };
+  struct Entry {
+    void (*play)(Pass&, const std::byte*);
+    Extent begin;
+  };
+  template <class O>
+  void record(const O& op) {
+    const Extent begin = operations_.size();
+    operations_.resize(begin + sizeof(O));
+    std::memcpy(operations_.data() + begin, &op, sizeof(O));
+    tape_.push_back({[](Pass& p, const std::byte* at) {
+      alignas(O) std::byte copy[sizeof(O)];  // the tape may grow under a nested entry
+      std::memcpy(copy, at, sizeof(O));
+      p.pull(*std::launder(reinterpret_cast<const O*>(copy)));
+    }, begin});
+  }
+  template <class O>
+  void pull(const O& op) {
+    Cost cost = op.cost(*this);
+    cost.flops *= 2, cost.bytes *= 2;
+    flops += cost.flops;
+    if (observer) observer->before(O::name, unit_, Observer::Phase::backward, cost);
+    op.towards_inputs(*this);
+    op.towards_weights(*this);
+    if (observer) observer->after(O::name, unit_, Observer::Phase::backward, *this);
+  }
+  Mark mark() const { return {tape_.size(), nodes_.size(), saved.top()}; }
+  void pull_to(const Mark&);
+  void forget(const Mark&);
+  void release(NodeInfo&);
+  Held& held(Slot slot) { return *binding_->parameters[slot]; }
+  Life& life(Node n) { return lives_->of[nodes_[nodes_[n].source].birth]; }
+  template <class F, class In, class Out>
+  friend struct Recomputed;
+
+  const Mesh* mesh_;
+  Memory* memory_;
+  Lifetimes* lives_;
+  Element element_;
+  Batch batch_{};
+  Rows rows_{};
+  Binding* binding_ = nullptr;
+  std::vector<NodeInfo> nodes_{};
+  std::vector<Entry> tape_{};
+  std::vector<std::byte> operations_{};
+  std::vector<Mark> marks_{};
+  std::vector<Lease> leases_{};
+  Extent births_ = 0;
+  Node replay_ = 0;  // a replay reads nodes before this one once more
+  Unit unit_ = 0;
+  std::uint32_t ordinal_ = 0;
+  bool pulling_ = false;
+  RandomKey key_;
+};
+
+inline Node Pass::make(const Rows& rows, Extent columns, Element element) {
+  const Extent birth = births_++;
+  if (!lives_->known && lives_->of.size() <= birth) lives_->of.push_back({.made = unit_, .last = unit_});
+  const auto where = lives_->known ? lives_->of[birth].where() : Life::Where::saved;
+  NodeInfo info{.rows = rows, .birth = birth, .source = Node(nodes_.size())};
+  const Shape shape{rows.bound, columns};
+  switch (where) {
+    case Life::Where::saved: info.value = saved.take(shape, element); break;
+    case Life::Where::scratch: info.value = memory_->scratch.take(shape, element); break;
+    case Life::Where::carried: info.value = memory_->carried.take(shape, element), info.carries_value = true; break;
+  }
+  nodes_.push_back(info);
+  return info.source;
+}
+
+inline Node Pass::alias(Node of) {
+  NodeInfo info{.rows = nodes_[of].rows, .value = nodes_[of].value, .birth = nodes_[of].birth, .source = nodes_[of].source};
+  nodes_.push_back(info);
+  return Node(nodes_.size() - 1);
+}
+
+inline View Pass::view(Node n) {
+  if (!lives_->known) {
+    if (pulling_ || n < replay_) life(n).read_in_backward = true;
+    else life(n).last = std::max(life(n).last, unit_);
+  }
+  return nodes_[n].live(nodes_[n].value);
+}
+
+inline Grad Pass::gradient(Node n) {
+  NodeInfo& node = nodes_[n];
+  if (node.touched) return {node.live(node.gradient), true};
+  // A node of an earlier unit hands its gradient down: it outlives this unit.
+  node.carries_gradient = n < marks_.back().nodes;
+  const auto [data, shape, element, place, codec] = node.value;
+  node.gradient = node.carries_gradient ? memory_->carried.take(shape, element) : memory_->scratch.take(shape, element);
+  node.touched = true;
+  return {node.live(node.gradient), false};
+}
+
+inline View Pass::incoming(Node n) {
+  if (!nodes_[n].touched) fail<402>("unit ", unit_, ": a value was computed that no loss depends on; don't compute it, or record nothing");
+  return nodes_[n].live(nodes_[n].gradient);
+}
+
+inline Grad Pass::weight_gradient(Slot slot, Axes partial) {
+  Held& h = held(slot);
+  if (h.used && h.partial != partial)
+    fail<403>("unit ", unit_, ", parameter ", slot, ": one use leaves its gradient partial over ", to_text(h.partial), ", another over ", to_text(partial));
+  h.partial = partial, h.used = true;
+  return {h.gradient, std::exchange(h.touched, true)};
+}
+
+inline Grad Pass::buffer_update(Slot slot) {
+  HeldBuffer& b = *binding_->buffers[slot];
+  return {b.update, std::exchange(b.touched, true)};
+}
+
+inline void Pass::release(NodeInfo& node) {
+  if (node.carries_value) memory_->carried.give(node.value);
+  if (node.carries_gradient) memory_->carried.give(node.gradient);
+  node.carries_value = node.carries_gradient = false;
+}
+
+inline void Pass::leave_unit() {
+  memory_->scratch.pop(0);
+  for (NodeInfo& node : nodes_) {
+    const Life& life = lives_->of[node.birth];
+    if (node.carries_value && !life.leaves && life.last <= unit_) release(node);
+  }
+}
+
+inline void Pass::pull_to(const Mark& mark) {
+  pulling_ = true;
+  while (tape_.size() > mark.entries) {
+    const Entry entry = tape_.back();
+    entry.play(*this, operations_.data() + entry.begin);
+    tape_.pop_back(), operations_.resize(entry.begin);
+  }
+}
+
+inline void Pass::forget(const Mark& mark) {
+  for (Extent n = mark.nodes; n < nodes_.size(); ++n) release(nodes_[n]);
+  nodes_.resize(mark.nodes);
+  saved.pop(mark.saved);
+}
+
+inline void Pass::pull_unit(Unit unit, Binding& binding) {
+  unit_ = unit, binding_ = &binding;
+  pull_to(marks_.back());
+  pulling_ = false;
+  forget(marks_.back());
+  memory_->scratch.pop(0);
+  marks_.pop_back();
+}
+
+inline void Pass::close() {
+  for (Lease& lease : leases_) lease.wait();
+  leases_.clear(), marks_.clear();
+  forget({0, 0, 0});
+  tape_.clear(), operations_.clear();
+  births_ = 0, flops = 0, loss = 0;
+}
+
+/// The tape entry of a loss: counts it forward, seeds its gradient backward. Any unit may have one.
+struct Seed : Operation {
+  static constexpr const char* name = "loss";
+  Node sum;
+  double weight;
+  void forward(Pass& p) const {
+    const View s = p.view(sum);
+    const auto count = [&p](View v, double w) { dispatch(v.element, [&](auto zero) { p.loss += w * double(*v.pointer<decltype(zero)>()); }); };
+    if (!p.replaying()) p.launch(count, s, weight);
+  }
+  void towards_inputs(Pass& p) const {
+    const auto write = [](View g, double w) { dispatch(g.element, [&](auto zero) { *g.pointer<decltype(zero)>() = decltype(zero)(w); }); };
+    p.launch(write, p.gradient(sum).view, weight);
+  }
+};
+inline void Pass::add_loss(Node sum, double weight) { run(Seed{{}, sum, weight}); }
+
+/// A nested tape entry: plays f forward again, on top of the stack, and then backward.
+template <class F, class In, class Out>
+struct Recomputed : Operation {
+  static constexpr const char* name = "recompute";
+  F f;
+  In in;
+  Out out;
+  std::uint32_t ordinal;
+
+  void forward(Pass&) const {}
+  void towards_inputs(Pass& p) const {
+    const auto mark = p.mark();
+    const auto ordinal_now = std::exchange(p.ordinal_, ordinal);
+    const auto replay_now = std::exchange(p.replay_, Node(mark.nodes));
+    p.pulling_ = false;
+    Out again = f(in);
+    p.ordinal_ = ordinal_now, p.replay_ = replay_now;
+    std::array<Node, 16> old{};
+    Extent count = 0, i = 0;
+    Out before = out;
+    before.values([&](auto& value) { old[count++] = value.node; });
+    again.values([&](auto& value) {
+      const Node from = old[i++];
+      if (!p.arrived(from)) return;
+      p.nodes_[value.node].gradient = p.nodes_[from].gradient;
+      p.nodes_[value.node].touched = true;
+    });
+    p.pull_to(mark);
+    p.forget(mark);
+  }
+};
+template <class F, Flow In>
+auto Pass::recompute(F f, In in) {
+  const bool recorded = std::exchange(recording, false);
+  const auto ordinal = ordinal_;
+  auto out = f(in);
+  recording = recorded;
+  Extent results = 0;
+  out.values([&](auto&) { ++results; });
+  if (results > 16) fail<301>("a recomputed flow holds ", results, " values; the most is 16");
+  if (recording) record(Recomputed<F, In, decltype(out)>{{}, f, in, out, ordinal});
+  return out;
+}
+
+}  // namespace dsx

@@ -1,0 +1,191 @@
+// SPDX-FileCopyrightText: dsx contributors
+// SPDX-License-Identifier: Apache-2.0
+/// A rank's memory by category. A dry run and a real run make the same calls, so plan and measurement can't differ.
+///
+///     View w = memory.keep(Category::weights, {n, 1}, Element::f32);   // lives as long as the program
+///     ScratchScope scope{memory};                                      // what is taken from scratch dies with it
+///     View t = memory.scratch.take({rows, 64}, Element::f32);
+#pragma once
+
+#include <dsx/tensor/view.hpp>
+
+#include <algorithm>
+#include <array>
+#include <memory>
+#include <new>
+#include <vector>
+
+namespace dsx {
+
+/// What a byte is for. `gathered`: weights and gradients while their unit computes; `saved`: what backward reads;
+/// `carried`: values between units; `scratch`: dies with its unit.
+enum class Category : std::uint8_t { weights, gradients, state, gathered, saved, carried, scratch };
+inline constexpr std::array<std::string_view, 7> category_names{"weights", "gradients", "state", "gathered", "saved", "carried", "scratch"};
+inline constexpr Extent categories = category_names.size();
+
+struct Tally {
+  Extent now = 0, peak = 0;
+  void add(Extent bytes) { peak = std::max(peak, now += bytes); }
+  void drop(Extent bytes) { now -= bytes; }
+};
+
+/// Every buffer begins on a cache line.
+inline constexpr Extent alignment = 64;
+constexpr Extent aligned(Extent bytes) { return round_up(bytes, alignment); }
+
+class Block {
+ public:
+  Block() = default;
+  explicit Block(Extent bytes) : memory_{bytes ? new (std::align_val_t{alignment}) std::byte[bytes] : nullptr} {}
+  std::byte* data() const { return memory_.get(); }
+
+ private:
+  struct Free {
+    void operator()(std::byte* p) const { ::operator delete[](p, std::align_val_t{alignment}); }
+  };
+  std::unique_ptr<std::byte, Free> memory_;
+};
+
+/// Buffers that die in the reverse order of their birth. Dry it only counts; otherwise reserve() comes first.
+class Stack {
+ public:
+  Stack(Tally& tally, bool dry) : tally_{&tally}, dry_{dry} {}
+
+  View take(Shape shape, Element element) {
+    const Extent begin = top_, bytes = aligned(shape.size() * bytes_of(element));
+    top_ += bytes;
+    peak_ = std::max(peak_, top_);
+    tally_->add(bytes);
+    if (!dry_ && top_ > capacity_) fail<401>("the plan holds ", capacity_, " bytes, the run asks for ", top_);
+    return {dry_ ? nullptr : block_.data() + begin, shape, element};
+  }
+  Extent top() const { return top_; }
+  Extent peak() const { return peak_; }
+  void pop(Extent top) { tally_->drop(top_ - top), top_ = top; }
+  void forget_peak() { peak_ = top_; }
+  void reserve(Extent bytes) {
+    if (bytes <= capacity_) return;
+    if (top_ != 0) fail<401>("an arena in use can't grow: ", top_, " of ", capacity_, " bytes are taken");
+    block_ = Block{}, block_ = Block{bytes}, capacity_ = bytes;
+  }
+
+ private:
+  Tally* tally_;
+  bool dry_;
+  Block block_{};
+  Extent top_ = 0, peak_ = 0, capacity_ = 0;
+};
+
+/// Buffers that die in any order: a free list of exact sizes, forgotten whenever nothing is taken. Its footprint is counted,
+/// not only what lives, so that the order in which buffers come and go can't change the plan.
+class Pool {
+ public:
+  Pool(Tally& tally, bool dry) : tally_{&tally}, dry_{dry} { slots_.reserve(256); }
+
+  View take(Shape shape, Element element) {
+    const Extent bytes = aligned(shape.size() * bytes_of(element));
+    auto slot = std::find_if(slots_.begin(), slots_.end(), [&](const Slot& s) { return s.free && s.bytes == bytes; });
+    if (slot == slots_.end()) {
+      slot = slots_.insert(slots_.end(), {footprint_, bytes, true});
+      footprint_ += bytes;
+      peak_ = std::max(peak_, footprint_);
+      tally_->add(bytes);
+      if (!dry_ && footprint_ > capacity_) fail<401>("the plan holds ", capacity_, " bytes, the run asks for ", footprint_);
+    }
+    slot->free = false;
+    ++taken_;
+    return {dry_ ? nullptr : block_.data() + slot->begin, shape, element};
+  }
+  void give(const View& v) {
+    const Extent bytes = aligned(v.bytes());
+    const Extent begin = dry_ ? 0 : Extent(v.pointer<std::byte>() - block_.data());
+    // Without addresses any taken buffer of that size is the one.
+    std::find_if(slots_.begin(), slots_.end(), [&](const Slot& s) { return !s.free && s.bytes == bytes && (dry_ || s.begin == begin); })->free = true;
+    if (--taken_ == 0) slots_.clear(), tally_->drop(footprint_), footprint_ = 0;
+  }
+  Extent peak() const { return peak_; }
+  void forget_peak() { peak_ = footprint_; }
+  void reserve(Extent bytes) {
+    if (bytes <= capacity_) return;
+    if (taken_ != 0) fail<401>("an arena in use can't grow: ", taken_, " buffers are taken");
+    block_ = Block{}, block_ = Block{bytes}, capacity_ = bytes;
+  }
+
+ private:
+  struct Slot {
+    Extent begin, bytes;
+    bool free;
+  };
+  Tally* tally_;
+  bool dry_;
+  Block block_{};
+  std::vector<Slot> slots_{};
+  Extent footprint_ = 0, peak_ = 0, capacity_ = 0, taken_ = 0;
+};
+
+/// All memory of a rank. What lives as long as the program is a block each; the arenas are sized by a dry run.
+class Memory {
+ public:
+  explicit Memory(bool dry) : dry_{dry} {}
+  Memory(const Memory&) = delete;
+  Memory& operator=(const Memory&) = delete;
+
+  bool dry() const { return dry_; }
+  Tally& tally(Category c) { return tallies_[std::size_t(c)]; }
+  const Tally& tally(Category c) const { return tallies_[std::size_t(c)]; }
+  Extent peak_bytes() const {
+    Extent sum = 0;
+    for (const Tally& t : tallies_) sum += t.peak;
+    return sum;
+  }
+
+  using Peaks = std::array<Extent, categories>;
+  Peaks peaks() const {
+    Peaks peaks{};
+    for (Extent c = 0; c < categories; ++c) peaks[c] = tallies_[c].peak;
+    return peaks;
+  }
+  /// Forgets the arenas' use since `before` was read: of a dry step that only learned.
+  void forget_since(const Peaks& before) {
+    for (Extent c = 0; c < categories; ++c) tallies_[c].peak = std::max(before[c], tallies_[c].now);
+    gathered.forget_peak(), scratch.forget_peak(), carried.forget_peak();
+  }
+  /// Makes the arenas large enough for what a dry twin used.
+  void reserve_as(const Memory& twin) {
+    gathered.reserve(twin.gathered.peak()), scratch.reserve(twin.scratch.peak()), carried.reserve(twin.carried.peak());
+  }
+
+  /// Zeroed memory for as long as this Memory lives.
+  View keep(Category category, Shape shape, Element element) {
+    const Extent bytes = aligned(shape.size() * bytes_of(element));
+    tally(category).add(bytes);
+    if (dry_) return {nullptr, shape, element};
+    auto& block = kept_.emplace_back(bytes);
+    std::fill_n(block.data(), bytes, std::byte{0});
+    return {block.data(), shape, element};
+  }
+
+ private:
+  bool dry_;
+  std::array<Tally, categories> tallies_{};
+  std::vector<Block> kept_{};
+
+ public:
+  Stack gathered{tally(Category::gathered), dry_}, scratch{tally(Category::scratch), dry_};
+  Pool carried{tally(Category::carried), dry_};
+};
+
+/// Gives back at its end what was taken from scratch since its beginning.
+class [[nodiscard]] ScratchScope {
+ public:
+  explicit ScratchScope(Memory& memory) : stack_{&memory.scratch}, top_{stack_->top()} {}
+  ScratchScope(const ScratchScope&) = delete;
+  ScratchScope& operator=(const ScratchScope&) = delete;
+  ~ScratchScope() { stack_->pop(top_); }
+
+ private:
+  Stack* stack_;
+  Extent top_;
+};
+
+}  // namespace dsx

@@ -1,0 +1,46 @@
+// SPDX-FileCopyrightText: dsx contributors
+// SPDX-License-Identifier: Apache-2.0
+/// Decides in which tier each kind of a bundle's memory rests between uses.
+///
+///     Recipe{Resident{}}    // the identity
+///
+/// Law (tests/laws/offload_laws.hpp): where something rests never changes the bits that come back.
+#pragma once
+
+#include <dsx/policy/sharding.hpp>
+
+namespace dsx {
+
+/// What of a bundle rests somewhere.
+enum class Kind : std::uint8_t { weights, gradients, state, activations };
+
+struct OffloadSlot {
+  static constexpr const char* name = "offload";
+};
+template <class P>
+concept OffloadPolicy = requires(const P& p, Kind kind, const ParameterInfo& info) {
+  { p.rests(kind, info) } -> std::same_as<Tier>;
+};
+
+/// The identity: everything rests on the device.
+struct Resident {
+  using Slot = OffloadSlot;
+  constexpr Tier rests(Kind, const ParameterInfo&) const { return Tier::device; }
+};
+
+/// Any offload policy, chosen at run time.
+class AnyOffload {
+ public:
+  using Slot = OffloadSlot;
+  AnyOffload() : AnyOffload{Resident{}} {}
+  template <OffloadPolicy P>
+    requires(!std::same_as<P, AnyOffload>)
+  AnyOffload(P policy) : rests_{[policy](Kind k, const ParameterInfo& i) { return policy.rests(k, i); }} {}
+  Tier rests(Kind kind, const ParameterInfo& info) const { return rests_(kind, info); }
+
+ private:
+  std::function<Tier(Kind, const ParameterInfo&)> rests_;
+};
+static_assert(OffloadPolicy<Resident> && OffloadPolicy<AnyOffload>);
+
+}  // namespace dsx

@@ -1,0 +1,53 @@
+// SPDX-FileCopyrightText: dsx contributors
+// SPDX-License-Identifier: Apache-2.0
+/// Decides what backward keeps and what it runs again.
+///
+///     Recipe{RecomputeUnits{}}
+///
+/// Law (tests/laws/recompute_laws.hpp): gradients are the same bits as without it, dropout included.
+#pragma once
+
+#include <dsx/pass/pass.hpp>
+
+namespace dsx {
+
+struct RecomputeSlot {
+  static constexpr const char* name = "recompute";
+};
+
+struct ArchetypeLayer {
+  Value<Common> operator()(Value<Common> x) const { return x; }
+};
+template <class P>
+concept RecomputePolicy = requires(const P& p, const ArchetypeLayer& layer, Value<Common> x, Pass& pass) {
+  { p.run(layer, x, pass) } -> std::same_as<Value<Common>>;
+};
+
+/// The identity: what backward reads is kept.
+struct KeepActivations {
+  using Slot = RecomputeSlot;
+  auto run(const auto& layer, auto flow, Pass&) const { return layer(flow); }
+};
+
+/// A unit keeps only what leaves it and is played again in backward (Chen et al. 2016).
+struct RecomputeUnits {
+  using Slot = RecomputeSlot;
+  auto run(const auto& layer, auto flow, Pass& pass) const {
+    return pass.recompute([&layer](auto x) { return layer(x); }, flow);
+  }
+};
+
+/// Any of the above, chosen at run time.
+struct AnyRecompute {
+  using Slot = RecomputeSlot;
+  bool units = false;
+  AnyRecompute() = default;
+  AnyRecompute(KeepActivations) {}
+  AnyRecompute(RecomputeUnits) : units{true} {}
+  auto run(const auto& layer, auto flow, Pass& pass) const {
+    return units ? RecomputeUnits{}.run(layer, flow, pass) : KeepActivations{}.run(layer, flow, pass);
+  }
+};
+static_assert(RecomputePolicy<KeepActivations> && RecomputePolicy<RecomputeUnits> && RecomputePolicy<AnyRecompute>);
+
+}  // namespace dsx

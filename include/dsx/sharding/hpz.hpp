@@ -1,0 +1,20 @@
+// SPDX-FileCopyrightText: dsx contributors
+// SPDX-License-Identifier: Apache-2.0
+/// hpZ of ZeRO++ (Wang et al. 2023): as ZeRO-3, but backward gathers from a second copy that is cut over the near ranks only.
+///
+///     Recipe{HpZ{}}
+#pragma once
+
+#include <dsx/policy/sharding.hpp>
+
+namespace dsx {
+
+struct HpZ {
+  using Slot = ShardingSlot;
+  constexpr Residency residency(const ParameterInfo&, const Mesh&) const {
+    return {Axes::data, Axes::inner, Axes::data, Axes::data};
+  }
+};
+static_assert(ShardingPolicy<HpZ>);
+
+}  // namespace dsx

@@ -1,0 +1,21 @@
+// SPDX-FileCopyrightText: dsx contributors
+// SPDX-License-Identifier: Apache-2.0
+/// MiCS (Zhang et al. 2022): everything is cut over the near ranks only, and far groups hold copies, so gathers stay near.
+///
+///     Mesh mesh{session, {.data = 16, .inner = 8}};
+///     Recipe{MiCS{}}
+#pragma once
+
+#include <dsx/policy/sharding.hpp>
+
+namespace dsx {
+
+struct MiCS {
+  using Slot = ShardingSlot;
+  constexpr Residency residency(const ParameterInfo&, const Mesh&) const {
+    return {Axes::inner, Axes::inner, Axes::inner, Axes::inner};
+  }
+};
+static_assert(ShardingPolicy<MiCS>);
+
+}  // namespace dsx

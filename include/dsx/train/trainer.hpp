@@ -1,0 +1,215 @@
+// SPDX-FileCopyrightText: dsx contributors
+// SPDX-License-Identifier: Apache-2.0
+/// A step is three verbs: accumulate (all micro-batches, by the schedule's program), verdict, commit.
+///
+///     Trainer trainer{weights, AdamW{.rate = 3e-4}, TokenLoss{}, {.micro_batches = 4, .rows = 2 * 1024}};
+///     const Verdict verdict = trainer.step(micro_batches);   // this data rank's
+#pragma once
+
+#include <dsx/optim/optimizer.hpp>
+#include <dsx/train/micro_batch.hpp>
+#include <dsx/train/stage.hpp>
+
+#include <cmath>
+
+namespace dsx {
+
+struct TrainerOptions {
+  Extent micro_batches = 1;  // a step, on each data rank
+  Extent rows = 1;           // the most tokens of a micro-batch: memory is planned for them
+  double clip = 0;           // largest global norm of the gradient; 0: none
+  std::uint64_t seed = 0;    // of dropout
+};
+
+template <class Weights, class Optimizer, class Objective>
+class Trainer {
+ public:
+  Trainer(Weights& weights, Optimizer optimizer, Objective objective, TrainerOptions options)
+      : stage_{weights, std::move(objective)}, memory_{&weights.mesh().session().memory}, optimizer_{std::move(optimizer)}, options_{options} {
+    const auto schedule = weights.recipe().template get<ScheduleSlot>();
+    const Mesh& mesh = weights.mesh();
+    const Extent stages = mesh.size(Axes::pipe);
+    const ScheduleReport report = check(schedule, stages, options.micro_batches);
+    if (!report.correct()) fail<105>("with ", stages, " stages and ", options.micro_batches, " micro-batches ", report.why);
+    program_ = schedule.program(mesh.coordinate(Axes::pipe), stages, options.micro_batches);
+    for (Bundle& b : weights.bundles().all())
+      if (b.kind.trained)
+        for (Extent i = 0; i < optimizer_.states(b.kind).size(); ++i) b.states.push_back(memory_->keep(Category::state, {b.mine.size(), 1}, b.elements.master));
+    for (Extent i = 0; i < program_.live(); ++i) flights_.emplace_back(mesh, lives_, PassOptions{weights.elements().value, options.seed});
+    memory_->dry() ? learn() : rehearse();
+  }
+  Trainer(const Trainer&) = delete;
+  Trainer& operator=(const Trainer&) = delete;
+
+  /// This data rank's micro-batches; every rank of its tensor and pipe axes gives the same ones. Throws dsx-E409, on all ranks
+  /// and before anything is changed, if the loss or a gradient isn't finite.
+  Verdict step(std::span<const MicroBatch> batches) {
+    accumulate(batches);
+    const Verdict v = verdict();
+    if (!v.finite) refuse(v);
+    commit(v);
+    return v;
+  }
+
+  void accumulate(std::span<const MicroBatch> batches) {
+    const bool dry = memory_->dry();
+    if (!dry && batches.size() != options_.micro_batches) fail<304>(batches.size(), " micro-batches given to a trainer that was planned for ", options_.micro_batches);
+    Bundles& bundles = weights().bundles();
+    counts_ = reduced_counts(batches);
+    loss_ = 0, flops_ = 0;
+    bundles.begin_step();
+    for (const auto [is_forward, m] : program_.instructions) {
+      Flight& flight = flights_[m % flights_.size()];
+      if (is_forward) {
+        flops_ += flight.pass.flops;
+        stage_.forward(flight, dry ? Batch{.bound = options_.rows} : batches[m].view(options_.rows), counts_, std::uint32_t(steps_));
+        loss_ += flight.pass.loss;
+      } else {
+        stage_.backward(flight);
+      }
+    }
+    for (Flight& f : flights_) flops_ += f.pass.flops, f.pass.close();
+    bundles.finish();
+  }
+
+  /// One reduction over the world: the global norm, each class counted once, and the loss.
+  Verdict verdict() {
+    const bool counts_loss = mesh().coordinate(Axes::tensor) == 0;  // the tensor axis repeats it, stages add up
+    std::array<double, 2> sums{weights().bundles().squared_norm(), counts_loss ? loss_ : 0};
+    mesh().world().all_reduce(whole(sums)).wait();
+    Verdict v{.squared_norm = sums[0], .loss = sums[1], .finite = std::isfinite(sums[0]) && std::isfinite(sums[1]), .step = steps_ + 1};
+    if (options_.clip > 0) v.scale = std::min(1.0, options_.clip / (std::sqrt(v.squared_norm) + 1e-6));
+    return v;
+  }
+
+  void commit(const Verdict& verdict) {
+    ++steps_;
+    for (Bundle& b : weights().bundles().all())
+      if (b.kind.trained) optimizer_.update(b, verdict, mesh());
+    weights().bundles().publish();
+  }
+
+  Optimizer& optimizer() { return optimizer_; }
+  Weights& weights() const { return stage_.weights(); }
+  const Mesh& mesh() const { return stage_.mesh(); }
+  const TrainerOptions& options() const { return options_; }
+  Extent steps() const { return steps_; }
+  void resume_at(Extent steps) { steps_ = steps; }
+  double flops() const { return flops_; }              // of the last step on this rank
+  double targets() const { return counts_.targets; }   // of the last step in the whole world
+
+ private:
+  static View whole(std::array<double, 2>& sums) { return {sums.data(), {sums.size(), 1}, Element::f64}; }
+
+  Counts reduced_counts(std::span<const MicroBatch> batches) {
+    std::array<double, 2> sums{};
+    for (const MicroBatch& b : batches) sums[0] += stage_.objective().counts(b.view(options_.rows)).targets;
+    mesh().along(Axes::data).all_reduce(whole(sums)).wait();
+    return {memory_->dry() ? 1 : sums[0]};
+  }
+
+  /// All ranks find the first bad tensor and the first rank that has it.
+  [[noreturn]] void refuse(const Verdict& v) {
+    const auto& records = weights().records();
+    const std::string path = weights().bundles().first_not_finite();
+    const Extent ranks = mesh().world().size(), rank = mesh().world().rank();
+    std::array<double, 2> worst{};
+    for (Extent i = 0; i < records.size(); ++i)
+      if (records[i].path == path) worst[0] = double((records.size() - i) * ranks + (ranks - 1 - rank));
+    mesh().world().all_reduce(whole(worst), Combine::max).wait();
+    const Extent code = Extent(worst[0]);
+    const std::string where = code == 0 ? std::string{"; every gradient is finite"}
+                                        : concat("; the first tensor whose gradient isn't finite is ", records[records.size() - code / ranks].path, ", on rank ", ranks - 1 - code % ranks);
+    fail<409>("step ", v.step, ": the loss is ", v.loss, ", the gradient's norm ", std::sqrt(v.squared_norm), where);
+  }
+
+  /// Dry: a first step learns where each value must live, a second counts bytes.
+  void learn() {
+    const auto peaks = memory_->peaks();
+    accumulate({});
+    lives_.known = true;
+    memory_->forget_since(peaks);
+    for (Flight& f : flights_) f.pass.saved.forget_peak();
+    mesh().session().traffic.clear();
+    step({});
+    steps_ = 0;
+  }
+  /// The same program on a dry twin; its peaks size the arenas.
+  void rehearse() {
+    Session twin = mesh().session().dry_twin();
+    const Mesh dry_mesh{twin, mesh().degrees()};
+    Weights dry_weights = weights().on(dry_mesh);
+    Trainer dry{dry_weights, optimizer_, stage_.objective(), options_};
+    lives_ = dry.lives_;
+    memory_->reserve_as(twin.memory);
+    for (Extent i = 0; i < flights_.size(); ++i) flights_[i].pass.saved.reserve(dry.flights_[i].pass.saved.peak());
+  }
+
+  Stage<Weights, Objective> stage_;
+  Memory* memory_;
+  Optimizer optimizer_;
+  TrainerOptions options_;
+  Program program_{};
+  Lifetimes lives_{};
+  std::deque<Flight> flights_{};
+  Counts counts_{};
+  double loss_ = 0, flops_ = 0;
+  Extent steps_ = 0;
+};
+
+/// The loss of batches that aren't learned from: no tape, no dropout.
+template <class Weights, class Objective>
+class Evaluator {
+ public:
+  /// `rows`: the most tokens of a micro-batch on a data rank.
+  Evaluator(Weights& weights, Objective objective, Extent rows)
+      : stage_{weights, std::move(objective)}, memory_{&weights.mesh().session().memory}, rows_{rows},
+        flight_{weights.mesh(), lives_, PassOptions{weights.elements().value, 0, false}} {
+    memory_->dry() ? learn() : rehearse();
+  }
+  Evaluator(const Evaluator&) = delete;
+  Evaluator& operator=(const Evaluator&) = delete;
+
+  /// The mean over the counted targets of all ranks' micro-batches; every data rank gives equally many (maybe empty) ones.
+  double loss(std::span<const MicroBatch> batches) {
+    std::array<double, 2> sums{};  // of losses, of counts
+    const bool dry = memory_->dry(), counts_here = stage_.mesh().coordinate(Axes::tensor) == 0;
+    const bool last = stage_.mesh().coordinate(Axes::pipe) + 1 == stage_.mesh().size(Axes::pipe);
+    for (Extent m = 0; m < (dry ? 1 : batches.size()); ++m) {
+      const Batch batch = dry ? Batch{.bound = rows_} : batches[m].view(rows_);
+      stage_.forward(flight_, batch, Counts{1}, 0);
+      if (counts_here) sums[0] += flight_.pass.loss;
+      if (counts_here && last && !dry) sums[1] += stage_.objective().counts(batch).targets;
+      flight_.pass.close();
+    }
+    stage_.mesh().world().all_reduce({sums.data(), {2, 1}, Element::f64}).wait();
+    return sums[1] > 0 ? sums[0] / sums[1] : 0;
+  }
+
+ private:
+  void learn() {
+    const auto peaks = memory_->peaks();
+    loss({});
+    lives_.known = true;
+    memory_->forget_since(peaks);
+    flight_.pass.saved.forget_peak();
+    loss({});
+  }
+  void rehearse() {
+    Session twin = stage_.mesh().session().dry_twin();
+    const Mesh dry_mesh{twin, stage_.mesh().degrees()};
+    Weights dry_weights = stage_.weights().on(dry_mesh);
+    Evaluator dry{dry_weights, stage_.objective(), rows_};
+    lives_ = dry.lives_;
+    memory_->reserve_as(twin.memory);
+    flight_.pass.saved.reserve(dry.flight_.pass.saved.peak());
+  }
+
+  Stage<Weights, Objective> stage_;
+  Memory* memory_;
+  Extent rows_;
+  Lifetimes lives_{};
+  Flight flight_;
+};
+
+}  // namespace dsx

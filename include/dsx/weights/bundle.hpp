@@ -1,0 +1,61 @@
+// SPDX-FileCopyrightText: dsx contributors
+// SPDX-License-Identifier: Apache-2.0
+/// A bundle: one flat padded buffer for the parameters of one unit and one class (axes, role, tie, trained or not).
+///
+///     for (Bundle& b : bundles.all()) optimizer.update(b, verdict, mesh);
+///
+/// Elements are numbered over the whole bundle; a rank has those of `resting` at rest, those of `mine` with their state,
+/// and answers alone for those of `counted`: in the norm, when whole weights are collected, when a checkpoint is written.
+#pragma once
+
+#include <dsx/policy/precision.hpp>
+#include <dsx/policy/sharding.hpp>
+
+#include <deque>
+#include <string>
+#include <vector>
+
+namespace dsx {
+
+/// One parameter's place in its bundle.
+struct Segment {
+  std::string path;
+  LocalPart part;
+  Init init;
+  Extent offset = 0;
+  Held held{};
+  Range range() const { return {offset, offset + part.local.size()}; }
+};
+
+struct Bundle {
+  ParameterInfo kind;  // the class
+  Residency where;
+  Elements elements;
+  std::string tie{};
+  std::deque<Segment> segments{};
+  std::vector<Unit> units{};    // on this stage; several where a tie joins them
+  Communicator stages{};        // those that share a tied bundle
+  bool first_stage = true;
+  Extent size = 0;              // in elements, padded so that data x tensor ranks divide it
+
+  View rest{}, near{}, whole{};      // weights between uses, between forward and backward if elsewhere, while in use
+  View gradient{}, gradient_part{};  // of one backward, summed over micro-batches
+  View reduced{};                    // at the end of a step: the gradient of this rank's state
+  View wide_master{};                // the master of `mine` where its element isn't the weights'
+  std::vector<View> states{};        // of the optimizer, over `mine`
+  bool part_touched = false;
+  Range resting{}, mine{}, counted{};
+
+  View weight_of_state() const { return rest.part({mine.begin - resting.begin, mine.end - resting.begin}); }
+  View master() const { return wide_master.size() ? wide_master : weight_of_state(); }
+  /// Its gradient is kept whole from its first to its last use (ties, or nothing cuts it).
+  bool keeps_gradient() const { return gradient_part.size() == 0 || units.size() > 1; }
+};
+
+/// The elements of one parameter in this rank's slice: f(element of the slice, element of the whole parameter).
+void each_element(const Bundle& b, const Segment& s, Range within, auto f) {
+  const Range here = overlap(s.range(), within);
+  for (Extent i = here.begin; i < here.end; ++i) f(i - b.mine.begin, s.part.whole_index(i - s.offset));
+}
+
+}  // namespace dsx

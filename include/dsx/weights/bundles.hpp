@@ -1,0 +1,338 @@
+// SPDX-FileCopyrightText: dsx contributors
+// SPDX-License-Identifier: Apache-2.0
+/// All bundles of a stage. A unit's life in a step: acquire (gather) -> compute -> release, and in backward acquire ->
+/// compute -> close (reduce) -> release; then once for all: finish (the last reductions), the update, publish.
+///
+///     bundles.acquire(unit, Direction::forward);
+///     pass.enter(unit, bundles.binding(unit)); ... pass.leave_unit();
+///     bundles.release();
+#pragma once
+
+#include <dsx/kernels/elementwise.hpp>
+#include <dsx/kernels/optimizer.hpp>
+#include <dsx/weights/bundle.hpp>
+#include <dsx/weights/initial.hpp>
+
+#include <limits>
+
+namespace dsx {
+
+enum class Direction : std::uint8_t { forward, backward };
+
+/// Which of a parameter's tensors is meant.
+struct Which {
+  enum class Of : std::uint8_t { weight, gradient, state };
+  Of of = Of::weight;
+  Extent state = 0;
+};
+
+class Bundles {
+ public:
+  explicit Bundles(const Mesh& mesh) : mesh_{&mesh}, session_{&mesh.session()}, memory_{&session_->memory} {}
+
+  /// Adds a parameter to its class; `stages`: where it is tied to.
+  void add(Unit unit, const std::string& path, const Parameter& p, Axes partial, const std::vector<Extent>& stages, const Elements& elements, auto& sharding);
+  void add(Unit unit, const std::string& path, const Buffer& b, Element element);
+  /// Every parameter is in: pads, checks and allocates.
+  void settle(std::uint64_t seed);
+  /// The next slot of `unit` is this parameter's.
+  void bind(Unit unit, const std::string& path);
+
+  Binding& binding(Unit unit) { return bindings_[unit]; }
+  void acquire(Unit, Direction);
+  void close(Unit);
+  void release() { memory_->gathered.pop(gathered_before_); }
+  void begin_step();
+  void finish();
+  void publish();
+  double squared_norm() const;
+  /// The path of the first parameter whose gradient on this rank isn't finite; empty if all are.
+  std::string first_not_finite() const;
+
+  std::deque<Bundle>& all() { return bundles_; }
+  const std::deque<Bundle>& all() const { return bundles_; }
+
+  /// Gives the elements that lie here of a whole tensor to `set(view, element of it, element of the whole)`.
+  template <class T>
+  void assign(const std::string& path, std::span<const T> whole, Which which = {});
+  /// This rank's counted elements of a tensor; a sum over the world makes it whole.
+  template <class T>
+  std::vector<T> collect(const std::string& path, Extent size, Which which = {}) const;
+
+  /// A buffer's merged value on this stage; no data elsewhere.
+  View buffer(const std::string& path) const {
+    for (const NamedBuffer& b : buffers_)
+      if (b.path == path) return b.held.value;
+    return {};
+  }
+
+ private:
+  struct NamedBuffer {
+    Unit unit;
+    std::string path;
+    Buffer buffer;
+    HeldBuffer held{};
+  };
+  Bundle& find(Unit, const ParameterInfo&, const std::string& tie);
+  Range part(const Bundle& b, Axes axes) const { return mesh_->part(axes, b.size); }
+  void check(const Bundle&) const;
+  void start(Bundle&, std::uint64_t seed);
+  void zero_untouched(Bundle&);
+  void merge_buffers();
+  View tensor(const Bundle& b, Which which) const {
+    return which.of == Which::Of::weight ? b.master() : which.of == Which::Of::gradient ? b.reduced : b.states[which.state];
+  }
+
+  const Mesh* mesh_;
+  Session* session_;
+  Memory* memory_;
+  std::deque<Bundle> bundles_{};
+  std::deque<NamedBuffer> buffers_{};
+  std::vector<Binding> bindings_{};
+  Extent gathered_before_ = 0;
+};
+
+inline void Bundles::add(Unit unit, const std::string& path, const Parameter& p, Axes partial, const std::vector<Extent>& stages, const Elements& elements,
+                         auto& sharding) {
+  const bool expert = p.split.over == Axes::expert;
+  const ParameterInfo info{p.tie, p.shape, p.split.cut == Cut::none ? Axes::none : p.split.over, (expert ? Axes::expert_data : Axes::data) | partial, p.role, p.trained};
+  Bundle& bundle = find(unit, info, std::string{p.tie});
+  if (bundle.segments.empty()) {
+    bundle.elements = elements;
+    bundle.where = sharding.residency(info, *mesh_);
+    if (stages.size() > 1) {
+      bundle.stages = mesh_->stages(stages);
+      bundle.first_stage = stages.front() == mesh_->coordinate(Axes::pipe);
+    }
+  }
+  if (!p.tie.empty() && !bundle.segments.empty()) return;  // another use of the same parameter
+  const Axes over = p.split.over;
+  auto& s = bundle.segments.emplace_back(Segment{path, LocalPart{p, mesh_->size(over), mesh_->coordinate(over)}, p.init, bundle.size});
+  s.held.split = cut_by_tensor(p), s.held.trained = p.trained;
+  bundle.size += s.part.local.size();
+}
+
+inline void Bundles::add(Unit unit, const std::string& path, const Buffer& b, Element element) {
+  NamedBuffer& named = buffers_.emplace_back(NamedBuffer{unit, path, b});
+  named.held.value = memory_->keep(Category::state, {1, b.size}, element);
+  named.held.update = memory_->keep(Category::gradients, {1, b.size}, element);
+  const auto fill = [](View v, float x) { dispatch(v.element, [&](auto zero) { std::fill_n(v.pointer<decltype(zero)>(), v.size(), decltype(zero)(x)); }); };
+  session_->launch(fill, named.held.value, b.start);
+}
+
+inline Bundle& Bundles::find(Unit unit, const ParameterInfo& info, const std::string& tie) {
+  for (Bundle& b : bundles_) {
+    const bool same_class = b.kind.split_over == info.split_over && b.kind.summed_over == info.summed_over && b.kind.role == info.role && b.kind.trained == info.trained;
+    if (b.tie != tie || (tie.empty() && b.units.front() != unit)) continue;
+    if (!tie.empty() && !same_class)
+      fail<404>("the uses of tied parameter ", tie, " sum its gradient over ", to_text(b.kind.summed_over), " and over ", to_text(info.summed_over));
+    if (!same_class) continue;
+    if (b.units.back() != unit) b.units.push_back(unit);
+    return b;
+  }
+  Bundle& b = bundles_.emplace_back(Bundle{.kind = info, .where = {}, .elements = {}, .tie = tie});
+  b.kind.path = b.tie;
+  b.units.push_back(unit);
+  return b;
+}
+
+inline void Bundles::check(const Bundle& b) const {
+  const auto [forward, backward, gradients, state] = b.where;
+  if (!within(forward | gradients, state) || !within(state, b.kind.summed_over - Axes::tensor))
+    fail<103>("weights at rest (", to_text(forward), ") and gradients (", to_text(gradients), ") may be cut only over axes that cut the state (", to_text(state),
+              "), and the state only over axes that sum gradients (", to_text(b.kind.summed_over), ")");
+}
+
+inline void Bundles::settle(std::uint64_t seed) {
+  const Extent multiple = mesh_->size(Axes::data) * mesh_->size(Axes::tensor);
+  for (Bundle& b : bundles_) {
+    check(b);
+    const auto [forward, backward, gradients, state] = b.where;
+    b.size = round_up(b.size, multiple);
+    b.resting = part(b, forward), b.mine = part(b, state);
+    if (b.mine.begin < b.resting.begin || b.mine.end > b.resting.end)
+      fail<104>("weights at rest over ", to_text(forward), " and state over ", to_text(state), " don't nest; cut weights over inner");
+    const Axes replicas = (b.kind.summed_over | Axes::tensor) - state - b.kind.split_over;
+    b.counted = b.first_stage ? share(b.mine, mesh_->size(replicas), mesh_->coordinate(replicas)) : Range{};
+    b.rest = memory_->keep(Category::weights, {b.resting.size(), 1}, b.elements.value);
+    if (forward != backward) b.near = memory_->keep(Category::weights, {part(b, backward).size(), 1}, b.elements.value);
+    if (b.kind.trained) {
+      if (b.elements.master != b.elements.value) b.wide_master = memory_->keep(Category::state, {b.mine.size(), 1}, b.elements.master);
+      if (mesh_->size(gradients) > 1) b.gradient_part = memory_->keep(Category::gradients, {part(b, gradients).size(), 1}, b.elements.gradient);
+      if (b.keeps_gradient()) b.gradient = memory_->keep(Category::gradients, {b.size, 1}, b.elements.gradient);
+    }
+    if (!memory_->dry()) start(b, seed);
+  }
+}
+
+inline void Bundles::start(Bundle& b, std::uint64_t seed) {
+  for (const Segment& s : b.segments) {
+    const auto fill = [&](View to, Range range) {
+      InitialValues values{s.path, seed, s.init};
+      const Range here = overlap(s.range(), range);
+      dispatch(to.element, [&](auto zero) {
+        using T = decltype(zero);
+        for (Extent i = here.begin; i < here.end; ++i) to.pointer<T>()[i - range.begin] = T(values[s.part.whole_index(i - s.offset)]);
+      });
+    };
+    fill(b.rest, b.resting);
+    if (b.wide_master.size()) fill(b.wide_master, b.mine);
+  }
+}
+
+inline void Bundles::bind(Unit unit, const std::string& path) {
+  if (bindings_.size() <= unit) bindings_.resize(unit + 1);
+  for (Bundle& b : bundles_)
+    for (Segment& s : b.segments)
+      if (s.path == path) bindings_[unit].parameters.push_back(&s.held);
+  for (NamedBuffer& b : buffers_)
+    if (b.path == path && b.unit == unit) bindings_[unit].buffers.push_back(&b.held);
+}
+
+inline void Bundles::acquire(Unit unit, Direction direction) {
+  const bool backward = direction == Direction::backward;
+  gathered_before_ = memory_->gathered.top();
+  for (Bundle& b : bundles_) {
+    if (std::find(b.units.begin(), b.units.end(), unit) == b.units.end()) continue;
+    const Axes axes = backward ? b.where.backward : b.where.forward;
+    const bool moves = b.where.forward != b.where.backward;
+    b.whole = backward && moves ? b.near : b.rest;
+    if (mesh_->size(axes) > 1) {
+      const View at_rest = b.whole;
+      b.whole = memory_->gathered.take({b.size, 1}, b.elements.value);
+      mesh_->along(axes).all_gather(at_rest, b.whole).wait();
+    }
+    if (!backward && moves) session_->launch(kernels::copy, b.whole.part(part(b, b.where.backward)), b.near);
+    if (backward && b.kind.trained && !b.keeps_gradient()) b.gradient = memory_->gathered.take({b.size, 1}, b.elements.gradient);
+    for (Segment& s : b.segments) {
+      s.held.weight = b.whole.part(s.range()).reshaped(s.part.local);
+      if (b.kind.trained) s.held.gradient = b.gradient.part(s.range()).reshaped(s.part.local);
+    }
+  }
+}
+
+inline void Bundles::zero_untouched(Bundle& b) {
+  Extent end = 0;
+  for (Segment& s : b.segments) {
+    if (!std::exchange(s.held.touched, false)) session_->launch(kernels::zero, b.gradient.part(s.range()));
+    end = s.range().end;
+  }
+  session_->launch(kernels::zero, b.gradient.part({end, b.size}));
+}
+
+inline void Bundles::close(Unit unit) {
+  for (Bundle& b : bundles_) {
+    if (b.units.front() != unit || b.gradient_part.size() == 0) continue;  // a tie's uses are summed first
+    zero_untouched(b);
+    const View mine = b.gradient.part(part(b, b.where.gradients));
+    mesh_->along(b.where.gradients).reduce_scatter(b.gradient, mine).wait();
+    session_->launch(kernels::pass_on, mine, Grad{b.gradient_part, std::exchange(b.part_touched, true)});
+  }
+}
+
+inline void Bundles::begin_step() {
+  for (Bundle& b : bundles_) b.part_touched = false;
+}
+
+/// Axis by axis: data, then outer, then tensor, then tied stages; never over a union at once, or sharded and replicated runs
+/// would part in the last bit.
+inline void Bundles::finish() {
+  for (Bundle& b : bundles_) {
+    if (!b.kind.trained) continue;
+    const bool in_parts = b.gradient_part.size() != 0;
+    if (!in_parts) zero_untouched(b);
+    b.reduced = in_parts ? b.gradient_part : b.gradient;
+    if (const Axes axes = b.where.state - b.where.gradients; mesh_->size(axes) > 1) {
+      const View mine = b.reduced.part(mesh_->part(axes, b.reduced.size()));
+      mesh_->along(axes).reduce_scatter(b.reduced, mine).wait();
+      b.reduced = mine;
+    }
+    for (const Axes axes : {(b.kind.summed_over - Axes::tensor) - b.where.state, b.kind.summed_over & Axes::tensor})
+      if (mesh_->size(axes) > 1) mesh_->along(axes).all_reduce(b.reduced).wait();
+    if (b.stages.size() > 1) b.stages.all_reduce(b.reduced).wait();
+  }
+}
+
+inline void Bundles::publish() {
+  for (Bundle& b : bundles_)
+    if (const Axes axes = b.where.state - b.where.forward; b.kind.trained && mesh_->size(axes) > 1) mesh_->along(axes).all_gather(b.weight_of_state(), b.rest).wait();
+  merge_buffers();
+}
+
+inline void Bundles::merge_buffers() {
+  for (NamedBuffer& b : buffers_) {
+    const bool maximum = b.buffer.merge == Buffer::Merge::max, touched = std::exchange(b.held.touched, false);
+    const auto prepare = [maximum](View v) {
+      dispatch(v.element, [&](auto zero) {
+        using T = decltype(zero);
+        std::fill_n(v.pointer<T>(), v.size(), maximum ? T(-std::numeric_limits<float>::infinity()) : T(0.0F));
+      });
+    };
+    if (!touched) session_->launch(prepare, b.held.update);
+    mesh_->along(mesh_->token_split() ? Axes::data | Axes::tensor : Axes::data).all_reduce(b.held.update, maximum ? Combine::max : Combine::sum).wait();
+    const auto merge = [maximum](View value, View update) {
+      dispatch(value.element, [&](auto zero) {
+        using T = decltype(zero);
+        for (Extent i = 0; i < value.size(); ++i) {
+          T& v = value.pointer<T>()[i];
+          const T u = update.pointer<T>()[i];
+          v = maximum ? std::max(v, u) : T(v + u);
+        }
+      });
+    };
+    session_->launch(merge, b.held.value, b.held.update);
+  }
+}
+
+/// Of this rank's elements alone: ranks that hold the same copy share out the counting.
+inline double Bundles::squared_norm() const {
+  double sum = 0;
+  for (const Bundle& b : bundles_)
+    if (b.kind.trained) session_->launch([&sum](View g) { sum += kernels::squared_norm(g); }, b.reduced.part({b.counted.begin - b.mine.begin, b.counted.end - b.mine.begin}));
+  return sum;
+}
+
+inline std::string Bundles::first_not_finite() const {
+  for (const Bundle& b : bundles_)
+    for (const Segment& s : b.segments) {
+      const Range here = overlap(s.range(), b.mine);
+      if (b.kind.trained && !memory_->dry() && !kernels::all_finite(b.reduced.part({here.begin - b.mine.begin, here.end - b.mine.begin}))) return s.path;
+    }
+  return {};
+}
+
+template <class T>
+void Bundles::assign(const std::string& path, std::span<const T> whole, Which which) {
+  if (memory_->dry()) return;
+  for (Bundle& b : bundles_)
+    for (const Segment& s : b.segments) {
+      if (s.path != path) continue;
+      if (whole.size() != s.part.whole.size()) fail<407>(path, " has ", s.part.whole.size(), " elements, given ", whole.size());
+      const auto set = [&](View to, Range range) {
+        const Range here = overlap(s.range(), range);
+        dispatch(to.element, [&](auto zero) {
+          using E = decltype(zero);
+          for (Extent i = here.begin; i < here.end; ++i) to.pointer<E>()[i - range.begin] = E(whole[s.part.whole_index(i - s.offset)]);
+        });
+      };
+      if (which.of == Which::Of::weight) set(b.rest, b.resting);
+      if (which.of != Which::Of::weight || b.wide_master.size()) set(tensor(b, which), b.mine);
+    }
+}
+
+template <class T>
+std::vector<T> Bundles::collect(const std::string& path, Extent size, Which which) const {
+  std::vector<T> whole(size);
+  for (const Bundle& b : bundles_)
+    for (const Segment& s : b.segments) {
+      if (s.path != path || memory_->dry() || (!b.kind.trained && which.of != Which::Of::weight)) continue;
+      const View from = tensor(b, which);
+      dispatch(from.element, [&](auto zero) {
+        using E = decltype(zero);
+        each_element(b, s, b.counted, [&](Extent i, Extent index) { whole[index] = T(from.pointer<E>()[i]); });
+      });
+    }
+  return whole;
+}
+
+}  // namespace dsx

@@ -1,0 +1,228 @@
+// SPDX-FileCopyrightText: dsx contributors
+// SPDX-License-Identifier: Apache-2.0
+/// The weights of this rank's stage of a model, laid out by a recipe. A trainer, a generator or a teacher borrows them.
+///
+///     Weights weights{mesh, make_gpt2({}), Recipe{ZeRO<3>{}}};
+///     std::vector<float> table = weights.weight<float>("token_table");   // whole, on every rank
+#pragma once
+
+#include <dsx/nn/sequential.hpp>
+#include <dsx/ops/embedding.hpp>
+#include <dsx/policy/recipe.hpp>
+#include <dsx/weights/bundles.hpp>
+
+namespace dsx {
+
+/// A parameter as checkpoints and reports see it.
+struct ParameterRecord {
+  std::string path;
+  Shape shape{};
+  Role role{};
+  bool trained = true;
+};
+
+template <class Model, class Recipe>
+class Weights {
+ public:
+  Weights(const Mesh& mesh, Model model, Recipe recipe, std::uint64_t seed = 1)
+      : mesh_{&mesh}, model_{std::move(model)}, recipe_{std::move(recipe)}, seed_{seed}, bundles_{mesh} {
+    const Extent stages = mesh.size(Axes::pipe), units = model_.size();
+    if (stages > units) fail<303>("the model's ", units, " units can't make ", stages, " pipeline stages");
+    range_ = share({0, units}, stages, mesh.coordinate(Axes::pipe));
+    std::vector<std::vector<Parameter>> parameters(units);
+    list(parameters);
+    const auto partial = probe(parameters);
+    const auto sharding = recipe_.template get<ShardingSlot>();
+    const Elements elements = this->elements();
+    for (const Use& use : uses_) {
+      if (!range_.contains(use.unit)) continue;
+      const Parameter& p = parameters[use.unit][use.slot];
+      bundles_.add(use.unit, use.path, p, partial[use.unit][use.slot], stages_of(use.path), elements, sharding);
+    }
+    model_.each_unit([&](const std::string& name, const auto& layer, Unit unit) {
+      each_part(name, layer, [&](const std::string& path, const Buffer& b) {
+        buffers_.push_back({path, {1, b.size}, Role::vector, false});
+        if (range_.contains(unit)) bundles_.add(unit, path, b, wide(elements.value));
+      });
+    });
+    bundles_.settle(seed);
+    for (const Use& use : uses_)
+      if (range_.contains(use.unit)) bundles_.bind(use.unit, use.path);
+    model_.each_unit([&](const std::string& name, const auto& layer, Unit unit) {
+      each_part(name, layer, [&](const std::string& path, const Buffer&) {
+        if (range_.contains(unit)) bundles_.bind(unit, path);
+      });
+    });
+    for (Unit u = Unit(range_.begin); u < range_.end; ++u) bundles_.bind(u, {});  // a unit without parameters has a binding too
+  }
+  Weights(const Weights&) = delete;
+  Weights& operator=(const Weights&) = delete;
+
+  /// The same weights on another session's mesh, to rehearse there.
+  Weights on(const Mesh& mesh) const { return {mesh, model_, recipe_, seed_}; }
+
+  /// Every rank gives the whole tensor; each keeps what lies there.
+  template <class T>
+  void assign(const std::string& path, std::span<const T> whole, Which which = {}) {
+    (void)record(path);
+    bundles_.assign(path, whole, which);
+  }
+  /// The whole tensor, on every rank: each element comes from the rank that answers for it.
+  template <class T>
+  std::vector<T> collect(const std::string& path, Which which) const {
+    auto whole = bundles_.template collect<T>(path, record(path).shape.size(), which);
+    mesh_->world().all_reduce({mesh_->session().is_dry() ? nullptr : whole.data(), {whole.size(), 1}, element_of<T>}).wait();
+    return whole;
+  }
+  template <class T = float>
+  std::vector<T> weight(const std::string& path) const {
+    return collect<T>(path, {});
+  }
+  template <class T = float>
+  std::vector<T> gradient(const std::string& path) const {
+    return collect<T>(path, {Which::Of::gradient});
+  }
+
+  /// A buffer's merged value, on every rank.
+  template <class T = float>
+  std::vector<T> buffer(const std::string& path) const {
+    const View here = bundles_.buffer(path);
+    std::vector<T> whole(record_of(buffers_, path).shape.size());
+    // Each data and tensor rank of the stage holds it: one gives.
+    const bool gives = here.data && mesh_->coordinate(Axes::data) == 0 && mesh_->coordinate(Axes::tensor) == 0;
+    if (gives) dispatch(here.element, [&](auto zero) { std::copy_n(here.pointer<decltype(zero)>(), here.size(), whole.begin()); });
+    mesh_->world().all_reduce({mesh_->session().is_dry() ? nullptr : whole.data(), {whole.size(), 1}, element_of<T>}).wait();
+    return whole;
+  }
+  template <class T>
+  void assign_buffer(const std::string& path, std::span<const T> whole) {
+    const View here = bundles_.buffer(path);
+    if (whole.size() != record_of(buffers_, path).shape.size()) fail<407>(path, " has ", record_of(buffers_, path).shape.size(), " elements, given ", whole.size());
+    if (here.data) dispatch(here.element, [&](auto zero) { std::copy_n(whole.begin(), whole.size(), here.pointer<decltype(zero)>()); });
+  }
+  const std::vector<ParameterRecord>& buffers() const { return buffers_; }
+
+  const std::vector<ParameterRecord>& records() const { return records_; }  // a tied parameter once
+  const ParameterRecord& record(const std::string& path) const { return record_of(records_, path); }
+  Extent parameters() const {
+    Extent sum = 0;
+    for (const ParameterRecord& r : records_) sum += r.shape.size();
+    return sum;
+  }
+
+  const Mesh& mesh() const { return *mesh_; }
+  const Model& model() const { return model_; }
+  const Recipe& recipe() const { return recipe_; }
+  Elements elements() const { return recipe_.template get<PrecisionSlot>().elements(); }
+  Range range() const { return range_; }
+  Bundles& bundles() { return bundles_; }
+  const Bundles& bundles() const { return bundles_; }
+
+  /// Columns and element of the values that enter this stage.
+  struct Entering {
+    Extent columns;
+    Element element;
+  };
+  const std::vector<Entering>& entering() const { return entering_; }
+
+ private:
+  struct Use {
+    Unit unit;
+    Slot slot;
+    std::string path;
+  };
+
+  static const ParameterRecord& record_of(const std::vector<ParameterRecord>& records, const std::string& path) {
+    for (const ParameterRecord& r : records)
+      if (r.path == path) return r;
+    fail<406>("nothing is called ", path, " among ", records.size(), " tensors", records.empty() ? "" : "; the first is " + records.front().path);
+  }
+
+  void list(std::vector<std::vector<Parameter>>& parameters) {
+    model_.each_unit([&](const std::string& name, const auto& layer, Unit unit) {
+      each_part(name, layer, [&](const std::string& path, const Parameter& p) {
+        uses_.push_back({unit, Slot(parameters[unit].size()), p.tie.empty() ? path : std::string{p.tie}});
+        parameters[unit].push_back(p);
+        const std::string& known = uses_.back().path;
+        for (const ParameterRecord& r : records_)
+          if (r.path == known) return;
+        records_.push_back({known, p.shape, p.role, p.trained});
+      });
+    });
+  }
+  Extent stage_of(Unit unit) const {
+    Extent stage = 0;
+    while (!share({0, model_.size()}, mesh_->size(Axes::pipe), stage).contains(unit)) ++stage;
+    return stage;
+  }
+  std::vector<Extent> stages_of(const std::string& path) const {
+    std::vector<Extent> stages;
+    for (const Use& use : uses_)
+      if (use.path == path)
+        if (const Extent stage = stage_of(use.unit); stages.empty() || stages.back() != stage) stages.push_back(stage);
+    return stages;
+  }
+
+  /// Runs the units dry, forward and backward, to learn which gradients their use leaves partial, and what enters the stage.
+  struct Probe {
+    Weights* weights;
+    Pass* pass;
+    std::vector<Binding>* bindings;
+    void enter(auto&) {}
+    void leave(auto&) {}
+    auto unit(const auto& layer, Unit unit, auto flow, auto) {
+      if (unit == weights->range_.begin)
+        flow.values([this](auto& value) { weights->entering_.push_back({pass->shape(value.node).columns, pass->element(value.node)}); });
+      pass->enter(unit, (*bindings)[unit]);
+      auto out = layer(flow);
+      pass->leave_unit();
+      if (unit + 1 == weights->range_.end) out.values([this](auto& value) { pass->gradient(value.node); });
+      if constexpr (requires { out.use_weights(); }) out.use_weights();  // those that only an objective would
+      return out;
+    }
+  };
+  std::vector<std::vector<Axes>> probe(const std::vector<std::vector<Parameter>>& parameters) {
+    Session twin = mesh_->session().dry_twin();
+    const Mesh mesh{twin, mesh_->degrees()};
+    const Element element = elements().value;
+    std::vector<std::vector<Held>> held(parameters.size());
+    std::vector<std::vector<HeldBuffer>> held_buffers(parameters.size());
+    std::vector<Binding> bindings(parameters.size());
+    for (Unit u = 0; u < parameters.size(); ++u) {
+      for (const Parameter& p : parameters[u]) {
+        const LocalPart part{p, mesh.size(p.split.over), mesh.coordinate(p.split.over)};
+        held[u].push_back({.weight = {nullptr, part.local, element}, .split = cut_by_tensor(p), .trained = p.trained});
+      }
+      for (Held& h : held[u]) bindings[u].parameters.push_back(&h);
+    }
+    model_.each_unit([&](const std::string&, const auto& layer, Unit u) {
+      each_part("", layer, [&](const std::string&, const Buffer& b) { held_buffers[u].push_back({.value = {nullptr, {1, b.size}, wide(element)}, .update = {nullptr, {1, b.size}, wide(element)}}); });
+    });
+    for (Unit u = 0; u < parameters.size(); ++u)
+      for (HeldBuffer& b : held_buffers[u]) bindings[u].buffers.push_back(&b);
+    Lifetimes lives;
+    Pass pass{mesh, lives, {.element = element}};
+    pass.open({.bound = mesh.size(Axes::tensor)}, 0, 0);
+    Probe visit{this, &pass, &bindings};
+    model_.walk({0, range_.end}, Tokens{&pass}, visit);
+    for (Unit u = Unit(range_.end); u-- > range_.begin;) pass.pull_unit(u, bindings[u]);
+    std::vector<std::vector<Axes>> partial;
+    for (const auto& unit : held) {
+      auto& axes = partial.emplace_back();
+      for (const Held& h : unit) axes.push_back(h.partial);
+    }
+    return partial;
+  }
+
+  const Mesh* mesh_;
+  Model model_;
+  Recipe recipe_;
+  std::uint64_t seed_;
+  Range range_{};
+  std::vector<Use> uses_{};
+  std::vector<ParameterRecord> records_{}, buffers_{};
+  std::vector<Entering> entering_{};
+  Bundles bundles_;
+};
+
+}  // namespace dsx
