@@ -1,0 +1,78 @@
+# SPDX-FileCopyrightText: dsx contributors
+# SPDX-License-Identifier: Apache-2.0
+# What a user can choose, and the flags that follow from it.
+
+option(DSX_BUILD_TESTS "Build dsx's tests" ${PROJECT_IS_TOP_LEVEL})
+option(DSX_BUILD_EXAMPLES "Build dsx's examples" ${PROJECT_IS_TOP_LEVEL})
+option(DSX_BUILD_BENCHMARKS "Build dsx's benchmarks" ${PROJECT_IS_TOP_LEVEL})
+option(DSX_WARNINGS_AS_ERRORS "Stop at warnings, on the compilers that dsx is tested with" OFF)
+
+foreach(feature CUDA MPI ONEDNN OPENMP)
+  set(DSX_ENABLE_${feature} AUTO CACHE STRING "Use ${feature}: AUTO where found, ON or fail, OFF")
+  set_property(CACHE DSX_ENABLE_${feature} PROPERTY STRINGS AUTO ON OFF)
+  string(TOUPPER "${DSX_ENABLE_${feature}}" dsx_choice)
+  if(dsx_choice MATCHES "^(ON|TRUE|YES|1)$")
+    set(DSX_ENABLE_${feature} ON)
+  elseif(dsx_choice MATCHES "^(OFF|FALSE|NO|0)$")
+    set(DSX_ENABLE_${feature} OFF)
+  elseif(dsx_choice STREQUAL "AUTO")
+    set(DSX_ENABLE_${feature} AUTO)
+  else()
+    message(FATAL_ERROR "DSX_ENABLE_${feature} is \"${DSX_ENABLE_${feature}}\": say AUTO, ON or OFF")
+  endif()
+endforeach()
+
+set(dsx_is_x86 OFF)
+set(dsx_default_march "")
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
+  set(dsx_is_x86 ON)
+  set(dsx_default_march x86-64-v3)
+endif()
+set(DSX_MARCH "${dsx_default_march}" CACHE STRING "Instruction set of dsx::kernels, tests and examples; empty for the compiler's default")
+if(DSX_MARCH STREQUAL "native")
+  message(FATAL_ERROR "DSX_MARCH=native would mix objects of different machines in a compiler cache: name the set, e.g. x86-64-v4")
+endif()
+
+if(PROJECT_IS_TOP_LEVEL)
+  if(NOT CMAKE_BUILD_TYPE AND NOT CMAKE_CONFIGURATION_TYPES)
+    set(CMAKE_BUILD_TYPE Release CACHE STRING "" FORCE)
+  endif()
+  set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+  set(CMAKE_CXX_EXTENSIONS OFF)
+  find_program(DSX_CCACHE ccache DOC "Compiler cache, used when found")
+  if(DSX_CCACHE)
+    foreach(language CXX CUDA)
+      if(NOT DEFINED CMAKE_${language}_COMPILER_LAUNCHER)
+        set(CMAKE_${language}_COMPILER_LAUNCHER ${DSX_CCACHE})
+      endif()
+    endforeach()
+  endif()
+endif()
+
+# New compilers bring new warnings: they must not stop a user's build.
+set(dsx_tested_compiler OFF)
+if((CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
+   OR (CMAKE_CXX_COMPILER_ID STREQUAL "Clang" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 20))
+  set(dsx_tested_compiler ON)
+endif()
+
+# The flags of dsx's own sources: PRIVATE to dsx::kernels, tests, examples and benchmarks, never a user's.
+add_library(dsx_own_flags INTERFACE)
+set(dsx_own_options -Wall -Wextra)
+if(DSX_WARNINGS_AS_ERRORS AND dsx_tested_compiler)
+  list(APPEND dsx_own_options -Werror)
+endif()
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
+  # g++ 12 sees overlaps in std::string's own inlined copies that cannot be (GCC bug 105651).
+  list(APPEND dsx_own_options -Wno-restrict)
+endif()
+if(DSX_MARCH)
+  list(APPEND dsx_own_options -march=${DSX_MARCH})
+endif()
+target_compile_options(dsx_own_flags INTERFACE "$<$<COMPILE_LANGUAGE:CXX>:${dsx_own_options}>")
+target_compile_features(dsx_own_flags INTERFACE cxx_std_20)
+
+# A note for the table at the end of configure.
+function(dsx_note text)
+  set_property(GLOBAL APPEND PROPERTY dsx_notes "${text}")
+endfunction()
