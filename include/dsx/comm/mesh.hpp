@@ -27,11 +27,14 @@ class Mesh {
       fail<310>("data ", degrees.data, " x tensor ", degrees.tensor, " x pipe ", degrees.pipe, " = ", degrees.ranks(), ", but there are ", session.ranks(), " ranks");
     if (degrees.data % degrees.inner != 0 || degrees.data % degrees.expert != 0)
       fail<311>("inner ", degrees.inner, " and expert ", degrees.expert, " must divide data ", degrees.data);
-    for (const Axes set : sets) along_[unsigned(set)] = communicator(set);
+    for (const Axes set : sets) along_[unsigned(set)] = communicator(set), known_[unsigned(set)] = true;
     world_ = communicator(Axes::data | Axes::tensor | Axes::pipe);
   }
 
-  const Communicator& along(Axes axes) const { return along_[unsigned(axes)]; }
+  const Communicator& along(Axes axes) const {
+    if (!known_[unsigned(axes)]) fail<312>("no ranks are known along ", to_text(axes), "; ask for one axis, or for data, outer, inner, expert or expert_data with tensor");
+    return along_[unsigned(axes)];
+  }
   const Communicator& world() const { return world_; }
   Extent size(Axes axes) const { return along(axes).size(); }
   /// Mixed radix, inner before outer before tensor: a part over a subset of axes contains the parts over more.
@@ -42,7 +45,7 @@ class Mesh {
   Session& session() const { return *session_; }
 
   /// The ranks with this one's data and tensor coordinates on some of the pipeline's stages: where a tied parameter
-  /// lives. Every rank of the world calls it, with the same stages; ranks on none of them get a group of one.
+  /// lives. Ranks that are on several such sets ask for them in one order; a rank on none gets a group of one.
   Communicator stages(const std::vector<Extent>& stages) const {
     const bool here = std::find(stages.begin(), stages.end(), digit(Axes::pipe, session_->rank())) != stages.end();
     if (!here) return {};
@@ -111,6 +114,7 @@ class Mesh {
   Degrees degrees_;
   Session* session_;
   std::array<Communicator, 128> along_{};
+  std::array<bool, 128> known_{};
   Communicator world_{};
 };
 

@@ -5,6 +5,7 @@
 ///     auto model = make_gpt2({.vocabulary = 50257, .positions = 1024, .width = 768, .heads = 12, .layers = 12});
 #pragma once
 
+#include <dsx/io/name_pattern.hpp>
 #include <dsx/nn/block.hpp>
 #include <dsx/nn/embedding.hpp>
 #include <dsx/nn/sequential.hpp>
@@ -31,11 +32,8 @@ inline Gpt2 make_gpt2(const Gpt2Shape& s) {
               Named{"final", Chain{Named{"norm", norm}, Named{"head", Head{s.vocabulary, s.width, "token_table"}}}}};
 }
 
-/// One of our paths and the Hugging Face name for the same tensor; {i} counts blocks. Both store products as [in, out].
-struct WeightName {
-  std::string_view ours, theirs;
-};
-inline constexpr WeightName gpt2_weight_names[] = {
+/// Our paths and the Hugging Face names of the same tensors; {i} counts blocks. Both store products as [in, out].
+inline constexpr NamePattern gpt2_weight_names[] = {
     {"token_table", "wte.weight"},
     {"embedding.positions", "wpe.weight"},
     {"blocks.{i}.attention_norm.gain", "h.{i}.ln_1.weight"},

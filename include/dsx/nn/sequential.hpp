@@ -86,10 +86,15 @@ template <class T>
 inline constexpr bool is_repeat = false;
 template <class L>
 inline constexpr bool is_repeat<Repeat<L>> = true;
+template <class L>
+inline constexpr bool is_repeat<Named<Repeat<L>>> = true;
 
 /// A model: units in order. It numbers each unit's parameters and buffers and is immutable from then on.
 template <class... Units>
 class Sequential {
+  using Ends = std::tuple_element_t<sizeof...(Units) - 1, std::tuple<Units...>>;
+  static_assert(!is_repeat<Ends>, "dsx-E211: a model ends in a head, not in a Repeat; put the repeated layer in front of one");
+
  public:
   explicit Sequential(Units... units) : units_{std::move(units)...} {
     each_unit([](const std::string&, const auto& layer, Unit) {
@@ -137,7 +142,6 @@ class Sequential {
     if constexpr (I < sizeof...(Units)) {
       const auto& unit = unnamed(std::get<I>(units_));
       if constexpr (is_repeat<std::remove_cvref_t<decltype(unit)>>) {
-        static_assert(I + 1 < sizeof...(Units), "dsx-E211: a model ends in a head, not in a Repeat; put the repeated layer in front of one");
         for (Extent t = 0; t < unit.times; ++t) flow = one(unit.layer, index++, range, flow, visit, std::false_type{});
         step<I + 1>(index, range, flow, visit);
       } else {

@@ -15,6 +15,7 @@ namespace dsx {
 struct Tokens {
   Pass* pass = nullptr;
   void values(auto&&) {}
+  void open(Pass& p) { pass = &p; }
 };
 
 struct Lookup : Operation {

@@ -23,7 +23,9 @@ struct Norm : Operation {
     p.launch(kernels::layer_norm_inputs, p.view(x), p.weight(gain), p.view(stats), p.incoming(y), p.gradient(x));
   }
   void towards_weights(Pass& p) const {
-    if (p.trained(gain)) p.launch(kernels::layer_norm_weights, p.view(x), p.view(stats), p.incoming(y), p.weight_gradient(gain, partial), p.weight_gradient(bias, partial));
+    if (!p.trained(gain) && !p.trained(bias)) return;
+    const Grad dgain = p.weight_gradient_or_scratch(gain, partial), dbias = p.weight_gradient_or_scratch(bias, partial);
+    p.launch(kernels::layer_norm_weights, p.view(x), p.view(stats), p.incoming(y), dgain, dbias);
   }
 };
 template <class D>

@@ -25,7 +25,9 @@ struct LinearOperation : Operation {
   Axes partial;
 
   Cost cost(Pass& p) const {
-    return {2.0 * double(p.shape(x).size()) * double(p.shape(y).columns), double(p.weight(weight).bytes() + p.view(x).bytes() + p.view(y).bytes())};
+    // Shapes, not views: to look at a value in backward would keep it until then.
+    const double values = double(p.shape(x).size() + p.shape(y).size()) * double(bytes_of(p.element(x)));
+    return {2.0 * double(p.shape(x).size()) * double(p.shape(y).columns), double(p.weight(weight).bytes()) + values};
   }
   void forward(Pass& p) const {
     const View bias_N = has_bias ? p.weight(bias) : View{}, gelu_MN = activated != y ? p.view(activated) : View{};
@@ -42,10 +44,10 @@ struct LinearOperation : Operation {
     p.launch(kernels::matmul, kernels::Matrix{p.incoming(y)}, kernels::Matrix{p.weight(weight), !transposed}, dx, kernels::Epilogue{}, packing);
   }
   void towards_weights(Pass& p) const {
+    if (has_bias && p.trained(bias)) p.launch(kernels::column_sums, p.incoming(y), p.weight_gradient(bias, partial));
     if (!p.trained(weight)) return;
     const Node in = transposed ? y : x, out = transposed ? x : y;
     const Grad dw = p.weight_gradient(weight, partial);
-    if (has_bias) p.launch(kernels::column_sums, p.incoming(y), p.weight_gradient(bias, partial));
     const auto scope = p.scratch_scope();
     const View packing = p.scratch_bytes(kernels::matmul_scratch({p.planned(in), true}, {p.planned(out)}, dw.view));
     const View left = transposed ? p.incoming(y) : p.view(x), right = transposed ? p.view(x) : p.incoming(y);

@@ -145,8 +145,9 @@ struct AllLogits : Operation {
 };
 inline Value<Sharded> all_logits(const Logits& logits) {
   Pass& p = *logits.hidden_RC.pass;
-  const auto y = p.make<Sharded>(logits.mine.size(), wide(p.element(logits.hidden_RC.node)));
-  p.run(AllLogits{{}, logits.hidden_RC.node, y.node, logits.table});
+  const Node hidden = logits.hidden_RC.node;
+  const Value<Sharded> y{&p, p.make(p.rows(hidden), logits.mine.size(), wide(p.element(hidden)))};  // of rows that may have been picked
+  p.run(AllLogits{{}, hidden, y.node, logits.table});
   return y;
 }
 

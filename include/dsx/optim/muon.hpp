@@ -36,7 +36,7 @@ struct Muon {
       session.launch(move_elements, &b, &s, step, whole, true);
       parts.all_reduce(whole).wait();  // each element comes from one rank
       const Rank turn = owner++ % parts.size();
-      if (parts.rank() == turn || session.is_dry()) orthogonalise(whole, session);  // each rank plans for an owner's scratch
+      if (parts.rank() == turn) orthogonalise(whole, session);
       parts.broadcast(whole, turn).wait();
       session.launch(move_elements, &b, &s, step, whole, false);
     }

@@ -111,6 +111,7 @@ struct Value {
 };
 
 /// What goes from unit to unit: a Value, or a struct that lists its Values: `void values(auto&& visit) { visit(a), visit(b); }`.
+/// Only those travel between pipeline stages; a struct that holds more restores it in `void open(Pass&)`.
 template <class F>
 concept Flow = std::is_default_constructible_v<F> && std::is_trivially_copyable_v<F> && requires(F f) { f.values([](auto&) {}); };
 

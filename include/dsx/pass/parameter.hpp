@@ -10,6 +10,7 @@
 #pragma once
 
 #include <dsx/core/axes.hpp>
+#include <dsx/core/error.hpp>
 #include <dsx/core/random.hpp>
 #include <dsx/core/shape.hpp>
 
@@ -21,6 +22,7 @@ namespace dsx {
 
 /// The number of a parameter or buffer within its unit; Sequential's constructor gives it.
 using Slot = std::uint32_t;
+inline constexpr Slot unnumbered = Slot(-1);
 
 /// Elements start normally distributed.
 struct Init {
@@ -46,7 +48,7 @@ struct Parameter {
   Split split{};
   std::string_view tie{};  // parameters of one name are one parameter
   bool trained = true;
-  Slot slot = 0;
+  Slot slot = unnumbered;
 };
 
 inline bool cut_by_tensor(const Parameter& p) { return p.split.cut != Cut::none && p.split.over == Axes::tensor; }
@@ -62,7 +64,7 @@ struct Buffer {
   Extent size = 0;
   Merge merge = Merge::sum;
   float start = 0;
-  Slot slot = 0;
+  Slot slot = unnumbered;
 };
 
 /// The part of a parameter on one rank of its axis, and back from there to the whole.
@@ -73,7 +75,9 @@ struct LocalPart {
 
   LocalPart(const Parameter& p, Extent ranks, Extent rank) : whole{p.shape}, local{p.shape}, split{p.split} {
     if (split.cut == Cut::none) return;
-    const Extent extent = split.cut == Cut::rows ? whole.rows : whole.columns;
+    const Extent extent = split.cut == Cut::rows ? whole.rows : whole.columns, each = split.pieces * split.grain;
+    if (each == 0 || extent % each != 0 || extent / each < ranks)
+      fail<313>(extent, split.cut == Cut::rows ? " rows" : " columns", " in ", split.pieces, " pieces by grains of ", split.grain, " can't be cut for ", ranks, " ranks along ", to_text(split.over));
     units = share({0, extent / split.pieces / split.grain}, ranks, rank);
     (split.cut == Cut::rows ? local.rows : local.columns) = units.size() * split.grain * split.pieces;
   }

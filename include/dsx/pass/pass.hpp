@@ -52,7 +52,11 @@ class Pass {
   View weight(Slot slot) { return held(slot).weight; }
   bool trained(Slot slot) { return held(slot).trained; }
   Grad weight_gradient(Slot, Axes partial);
-  View buffer(Slot slot) { return binding_->buffers[slot]->value; }
+  /// For a kernel that writes the gradients of two weights, of which one is frozen.
+  Grad weight_gradient_or_scratch(Slot slot, Axes partial) {
+    return trained(slot) ? weight_gradient(slot, partial) : Grad{scratch(held(slot).weight.shape, wide(element_)), false};
+  }
+  View buffer(Slot slot) { return held_buffer(slot).value; }
   Grad buffer_update(Slot slot);
   View scratch(Shape s, Element e) { return memory_->scratch.take(s, e); }
   View scratch_bytes(Extent bytes) { return memory_->scratch.take({bytes, 1}, Element::u8); }
@@ -118,24 +122,28 @@ class Pass {
   /// Runs f(in) and keeps only its results; backward runs it again (Chen et al. 2016). Nests.
   template <class F, Flow In>
   auto recompute(F f, In in);
-  void add_loss(Node sum, double weight);  // weight: one over a count known before the pass
+  /// `weight`: one over a count known before the pass. `terms`: the tensor axis where each of its ranks has a term of the sum,
+  /// as of a Common value that is split by tokens; none where all hold the whole.
+  void add_loss(Node sum, double weight, Axes terms = Axes::none);
   RandomKey random() { return {key_.seed, key_.step, unit_, ordinal_++}; }
 
   // ---- what the step uses
   void open(const Batch& batch, std::uint32_t step, Unit first) {
-    batch_ = batch, key_.step = step, unit_ = first;
+    batch_ = batch, key_.step = step, unit_ = first, recording = training;
     rows_ = {batch.bound, dry() ? batch.bound : batch.live(), batch.row_ids.data(), &batch_.sequences};
     if (rows_.live > rows_.bound) fail<304>("a micro-batch of ", rows_.live, " rows; the plan holds ", rows_.bound);
   }
   void enter(Unit unit, Binding& binding) {
     unit_ = unit, binding_ = &binding, ordinal_ = 0;
     marks_.push_back(mark());
+    scratch_base_ = memory_->scratch.top();
   }
   void leave_unit();
   void pull_unit(Unit, Binding&);  // backward through the unit entered last
   void keep(Node n) { life(n).leaves = true; }
   void lend(Lease lease) { leases_.push_back(std::move(lease)); }
   void close();
+  void abandon();  // closes after an exception, in whatever state it left the pass
 
   double flops = 0, loss = 0;
   Stack saved;  // what backward reads
@@ -182,11 +190,18 @@ class Pass {
     op.towards_weights(*this);
     if (observer) observer->after(O::name, unit_, Observer::Phase::backward, *this);
   }
+  HeldBuffer& held_buffer(Slot slot) {
+    if (slot >= binding_->buffers.size()) fail<412>("unit ", unit_, " uses a buffer that no parts() names");
+    return *binding_->buffers[slot];
+  }
   Mark mark() const { return {tape_.size(), nodes_.size(), saved.top()}; }
   void pull_to(const Mark&);
   void forget(const Mark&);
   void release(NodeInfo&);
-  Held& held(Slot slot) { return *binding_->parameters[slot]; }
+  Held& held(Slot slot) {
+    if (slot >= binding_->parameters.size()) fail<412>("unit ", unit_, " uses a parameter that no parts() names");
+    return *binding_->parameters[slot];
+  }
   Life& life(Node n) { return lives_->of[nodes_[nodes_[n].source].birth]; }
   template <class F, class In, class Out>
   friend struct Recomputed;
@@ -203,7 +218,7 @@ class Pass {
   std::vector<std::byte> operations_{};
   std::vector<Mark> marks_{};
   std::vector<Lease> leases_{};
-  Extent births_ = 0;
+  Extent births_ = 0, scratch_base_ = 0;
   Node replay_ = 0;  // a replay reads nodes before this one once more
   Unit unit_ = 0;
   std::uint32_t ordinal_ = 0;
@@ -264,8 +279,10 @@ inline Grad Pass::weight_gradient(Slot slot, Axes partial) {
   return {h.gradient, std::exchange(h.touched, true)};
 }
 
+/// An evaluation and a replay count nothing.
 inline Grad Pass::buffer_update(Slot slot) {
-  HeldBuffer& b = *binding_->buffers[slot];
+  HeldBuffer& b = held_buffer(slot);
+  if (!training || replaying()) return {scratch(b.update.shape, b.update.element), false};
   return {b.update, std::exchange(b.touched, true)};
 }
 
@@ -276,7 +293,7 @@ inline void Pass::release(NodeInfo& node) {
 }
 
 inline void Pass::leave_unit() {
-  memory_->scratch.pop(0);
+  memory_->scratch.pop(scratch_base_);
   for (NodeInfo& node : nodes_) {
     const Life& life = lives_->of[node.birth];
     if (node.carries_value && !life.leaves && life.last <= unit_) release(node);
@@ -300,10 +317,10 @@ inline void Pass::forget(const Mark& mark) {
 
 inline void Pass::pull_unit(Unit unit, Binding& binding) {
   unit_ = unit, binding_ = &binding;
+  const auto scope = scratch_scope();
   pull_to(marks_.back());
   pulling_ = false;
   forget(marks_.back());
-  memory_->scratch.pop(0);
   marks_.pop_back();
 }
 
@@ -315,22 +332,29 @@ inline void Pass::close() {
   births_ = 0, flops = 0, loss = 0;
 }
 
+inline void Pass::abandon() {
+  leases_.clear();  // each withdraws what wasn't taken
+  close();
+  recording = training, replay_ = 0, pulling_ = false;
+}
+
 /// The tape entry of a loss: counts it forward, seeds its gradient backward. Any unit may have one.
 struct Seed : Operation {
   static constexpr const char* name = "loss";
   Node sum;
   double weight;
+  bool counts;  // on this rank: the tensor axis repeats a whole sum
   void forward(Pass& p) const {
     const View s = p.view(sum);
     const auto count = [&p](View v, double w) { dispatch(v.element, [&](auto zero) { p.loss += w * double(*v.pointer<decltype(zero)>()); }); };
-    if (!p.replaying()) p.launch(count, s, weight);
+    if (counts && !p.replaying()) p.launch(count, s, weight);
   }
   void towards_inputs(Pass& p) const {
     const auto write = [](View g, double w) { dispatch(g.element, [&](auto zero) { *g.pointer<decltype(zero)>() = decltype(zero)(w); }); };
     p.launch(write, p.gradient(sum).view, weight);
   }
 };
-inline void Pass::add_loss(Node sum, double weight) { run(Seed{{}, sum, weight}); }
+inline void Pass::add_loss(Node sum, double weight, Axes terms) { run(Seed{{}, sum, weight, any(terms) || tensor().rank() == 0}); }
 
 /// A nested tape entry: plays f forward again, on top of the stack, and then backward.
 template <class F, class In, class Out>

@@ -53,10 +53,10 @@ class Stack {
 
   View take(Shape shape, Element element) {
     const Extent begin = top_, bytes = aligned(shape.size() * bytes_of(element));
+    if (!dry_ && top_ + bytes > capacity_) fail<401>("the plan holds ", capacity_, " bytes, the run asks for ", top_ + bytes);
     top_ += bytes;
     peak_ = std::max(peak_, top_);
     tally_->add(bytes);
-    if (!dry_ && top_ > capacity_) fail<401>("the plan holds ", capacity_, " bytes, the run asks for ", top_);
     return {dry_ ? nullptr : block_.data() + begin, shape, element};
   }
   Extent top() const { return top_; }
@@ -86,11 +86,11 @@ class Pool {
     const Extent bytes = aligned(shape.size() * bytes_of(element));
     auto slot = std::find_if(slots_.begin(), slots_.end(), [&](const Slot& s) { return s.free && s.bytes == bytes; });
     if (slot == slots_.end()) {
+      if (!dry_ && footprint_ + bytes > capacity_) fail<401>("the plan holds ", capacity_, " bytes, the run asks for ", footprint_ + bytes);
       slot = slots_.insert(slots_.end(), {footprint_, bytes, true});
       footprint_ += bytes;
       peak_ = std::max(peak_, footprint_);
       tally_->add(bytes);
-      if (!dry_ && footprint_ > capacity_) fail<401>("the plan holds ", capacity_, " bytes, the run asks for ", footprint_);
     }
     slot->free = false;
     ++taken_;
@@ -164,6 +164,11 @@ class Memory {
     std::fill_n(block.data(), bytes, std::byte{0});
     return {block.data(), shape, element};
   }
+  /// Ends the life of what keep() gave.
+  void give_back(Category category, const View& v) {
+    tally(category).drop(aligned(v.bytes()));
+    std::erase_if(kept_, [&](const Block& b) { return b.data() == v.data && v.data; });
+  }
 
  private:
   bool dry_;
@@ -175,17 +180,20 @@ class Memory {
   Pool carried{tally(Category::carried), dry_};
 };
 
-/// Gives back at its end what was taken from scratch since its beginning.
-class [[nodiscard]] ScratchScope {
+/// Gives back at its end what was taken from a stack since its beginning, exceptions included.
+class [[nodiscard]] StackScope {
  public:
-  explicit ScratchScope(Memory& memory) : stack_{&memory.scratch}, top_{stack_->top()} {}
-  ScratchScope(const ScratchScope&) = delete;
-  ScratchScope& operator=(const ScratchScope&) = delete;
-  ~ScratchScope() { stack_->pop(top_); }
+  explicit StackScope(Stack& stack) : stack_{&stack}, top_{stack.top()} {}
+  StackScope(const StackScope&) = delete;
+  StackScope& operator=(const StackScope&) = delete;
+  ~StackScope() { stack_->pop(top_); }
 
  private:
   Stack* stack_;
   Extent top_;
+};
+struct [[nodiscard]] ScratchScope : StackScope {
+  explicit ScratchScope(Memory& memory) : StackScope{memory.scratch} {}
 };
 
 }  // namespace dsx

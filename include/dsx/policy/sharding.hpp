@@ -24,16 +24,16 @@ namespace dsx {
 
 /// One class of parameters: all that share axes, role and tie share a bundle within their unit.
 struct ParameterInfo {
-  std::string_view path{};   // of a tied or single parameter; empty for a class of several
-  Shape whole{};
+  std::string_view path{};   // of a tied parameter, else empty
+  Shape whole{};             // of the first parameter of the class
   Axes split_over{};         // axes that cut it
   Axes summed_over{};        // axes that sum its gradient
   Role role{};
   bool trained = true;
 };
 
-/// Over which axes one class of parameters is cut: weights at rest after forward and after backward, gradients, state.
-/// They nest: weights and gradients are cut only over axes that cut the state, the state only over axes that sum gradients.
+/// Over which axes one class of parameters is cut: weights at rest, from where forward gathers; weights between forward and
+/// backward, from where backward gathers; gradients; state. They nest: weights and gradients are cut only over axes that cut the state, the state only over axes that sum gradients.
 struct Residency {
   Axes forward = Axes::none, backward = Axes::none, gradients = Axes::none, state = Axes::none;
   friend bool operator==(const Residency&, const Residency&) = default;

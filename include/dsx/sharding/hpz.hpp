@@ -11,8 +11,9 @@ namespace dsx {
 
 struct HpZ {
   using Slot = ShardingSlot;
-  constexpr Residency residency(const ParameterInfo&, const Mesh&) const {
-    return {Axes::data, Axes::inner, Axes::data, Axes::data};
+  constexpr Residency residency(const ParameterInfo& info, const Mesh&) const {
+    const Axes all = info.summed_over - Axes::tensor;
+    return {all, all & Axes::inner, all, all};
   }
 };
 static_assert(ShardingPolicy<HpZ>);

@@ -12,8 +12,9 @@ namespace dsx {
 
 struct MiCS {
   using Slot = ShardingSlot;
-  constexpr Residency residency(const ParameterInfo&, const Mesh&) const {
-    return {Axes::inner, Axes::inner, Axes::inner, Axes::inner};
+  constexpr Residency residency(const ParameterInfo& info, const Mesh&) const {
+    const Axes near = info.summed_over & Axes::inner;
+    return {near, near, near, near};
   }
 };
 static_assert(ShardingPolicy<MiCS>);

@@ -68,14 +68,22 @@ void write_tensors(const std::filesystem::path& file, bool root, const Weights& 
   }
   if (writer) writer->commit();
 }
-template <class T, class Weights>
-void read_tensors(const std::filesystem::path& file, Weights& weights, const std::vector<NamedTensor>& tensors) {
-  const SafetensorsFile stored{file};
+/// Opens a file and sees that it holds exactly these tensors in these shapes: nothing is assigned before all files are known to fit.
+template <class T>
+SafetensorsFile open_tensors(const std::filesystem::path& file, const std::vector<NamedTensor>& tensors) {
+  SafetensorsFile stored{file};
   for (const TensorEntry& entry : stored.tensors())
     if (std::none_of(tensors.begin(), tensors.end(), [&](const NamedTensor& t) { return t.name == entry.name; }))
       fail<671>(file, " holds ", entry.name, ", which this model and optimizer don't have");
   for (const NamedTensor& t : tensors) {
     if (!stored.contains(t.name)) fail<671>(file, " lacks ", t.name, ", which this model and optimizer need");
+    stored.copy_to(t.name, View{nullptr, t.shape, element_of<T>});
+  }
+  return stored;
+}
+template <class T, class Weights>
+void assign_tensors(const SafetensorsFile& stored, Weights& weights, const std::vector<NamedTensor>& tensors) {
+  for (const NamedTensor& t : tensors) {
     std::vector<T> whole(t.shape.size());
     stored.copy_to(t.name, View{whole.data(), t.shape, element_of<T>});
     const std::span<const T> given{whole};
@@ -128,20 +136,28 @@ template <class Trainer>
 Json load(const std::filesystem::path& name, Trainer& trainer) {
   const std::filesystem::path folder = find_folder(name);
   const Json manifest = detail::read_manifest(folder);
+  const Extent step = manifest["step"].extent();
   auto& weights = trainer.weights();
   detail::with_master(weights, [&](auto zero) {
     using T = decltype(zero);
-    detail::read_tensors<T>(folder / "weights.safetensors", weights, detail::weight_tensors(weights));
-    detail::read_tensors<T>(folder / "state.safetensors", weights, detail::state_tensors(weights, trainer.optimizer()));
+    const auto weight_tensors = detail::weight_tensors(weights), state_tensors = detail::state_tensors(weights, trainer.optimizer());
+    const SafetensorsFile stored_weights = detail::open_tensors<T>(folder / "weights.safetensors", weight_tensors);
+    const SafetensorsFile stored_state = detail::open_tensors<T>(folder / "state.safetensors", state_tensors);
+    detail::assign_tensors<T>(stored_weights, weights, weight_tensors);
+    detail::assign_tensors<T>(stored_state, weights, state_tensors);
   });
-  trainer.resume_at(manifest["step"].extent());
+  trainer.resume_at(step);
   return manifest["extra"];
 }
 template <class Weights>
 Json load_weights(const std::filesystem::path& name, Weights& weights) {
   const std::filesystem::path folder = find_folder(name);
   const Json manifest = detail::read_manifest(folder);
-  detail::with_master(weights, [&](auto zero) { detail::read_tensors<decltype(zero)>(folder / "weights.safetensors", weights, detail::weight_tensors(weights)); });
+  detail::with_master(weights, [&](auto zero) {
+    using T = decltype(zero);
+    const auto tensors = detail::weight_tensors(weights);
+    detail::assign_tensors<T>(detail::open_tensors<T>(folder / "weights.safetensors", tensors), weights, tensors);
+  });
   return manifest["extra"];
 }
 

@@ -36,7 +36,7 @@ class Stage {
     Pass& pass = flight.pass;
     Bundles& bundles = weights_->bundles();
     const Communicator& pipe = mesh().along(Axes::pipe);
-    for (const Node n : flight.leaving) pipe.receive(pass.gradient(n).view, index() + 1).wait();
+    for (const Node n : flight.leaving) receive(pass, pass.gradient(n));
     for (Unit u = Unit(weights_->range().end); u-- > weights_->range().begin;) {
       bundles.acquire(u, Direction::backward);
       pass.pull_unit(u, bundles.binding(u));
@@ -44,7 +44,10 @@ class Stage {
       bundles.release();
     }
     if (index() > 0)
-      for (Node n = 0; n < weights_->entering().size(); ++n) pass.lend(pipe.send(pass.incoming(n), index() - 1));
+      for (Node n = 0; n < weights_->entering().size(); ++n) {
+        if (!pass.arrived(n)) mesh().session().launch(kernels::zero, pass.gradient(n).view);  // a value that only passes through
+        pass.lend(pipe.send(pass.incoming(n), index() - 1));
+      }
   }
 
   const Objective& objective() const { return objective_; }
@@ -60,6 +63,7 @@ class Stage {
     Pass& pass = flight.pass;
 
     void enter(auto& flow) {
+      if constexpr (requires { flow.open(pass); }) flow.open(pass);
       Extent i = 0;
       flow.values([&]<class D>(Value<D>& value) {
         const auto& e = stage.weights_->entering()[i++];
@@ -85,6 +89,13 @@ class Stage {
       });
     }
   };
+  /// A value may leave under two names: its gradients add up.
+  void receive(Pass& pass, const Grad& to) {
+    const auto scope = pass.scratch_scope();
+    const View from = to.accumulate ? pass.scratch(to.view.shape, to.view.element) : to.view;
+    mesh().along(Axes::pipe).receive(from, index() + 1).wait();
+    if (to.accumulate) mesh().session().launch(kernels::pass_on, from, to);
+  }
   Extent index() const { return mesh().coordinate(Axes::pipe); }
 
   Weights* weights_;

@@ -6,11 +6,13 @@
 ///     const Verdict verdict = trainer.step(micro_batches);   // this data rank's
 #pragma once
 
+#include <dsx/core/on_exception.hpp>
 #include <dsx/optim/optimizer.hpp>
 #include <dsx/train/micro_batch.hpp>
 #include <dsx/train/stage.hpp>
 
 #include <cmath>
+#include <limits>
 
 namespace dsx {
 
@@ -32,14 +34,14 @@ class Trainer {
     const ScheduleReport report = check(schedule, stages, options.micro_batches);
     if (!report.correct()) fail<105>("with ", stages, " stages and ", options.micro_batches, " micro-batches ", report.why);
     program_ = schedule.program(mesh.coordinate(Axes::pipe), stages, options.micro_batches);
-    for (Bundle& b : weights.bundles().all())
-      if (b.kind.trained)
-        for (Extent i = 0; i < optimizer_.states(b.kind).size(); ++i) b.states.push_back(memory_->keep(Category::state, {b.mine.size(), 1}, b.elements.master));
+    claim_weights();
+    const OnException release{[&] { release_weights(); }};
     for (Extent i = 0; i < program_.live(); ++i) flights_.emplace_back(mesh, lives_, PassOptions{weights.elements().value, options.seed});
     memory_->dry() ? learn() : rehearse();
   }
   Trainer(const Trainer&) = delete;
   Trainer& operator=(const Trainer&) = delete;
+  ~Trainer() { release_weights(); }
 
   /// This data rank's micro-batches; every rank of its tensor and pipe axes gives the same ones. Throws dsx-E409, on all ranks
   /// and before anything is changed, if the loss or a gradient isn't finite.
@@ -56,8 +58,12 @@ class Trainer {
     if (!dry && batches.size() != options_.micro_batches) fail<304>(batches.size(), " micro-batches given to a trainer that was planned for ", options_.micro_batches);
     Bundles& bundles = weights().bundles();
     counts_ = reduced_counts(batches);
+    if (!(counts_.targets > 0)) fail<304>("no micro-batch of step ", steps_ + 1, " has a counted target, on any rank");
     loss_ = 0, flops_ = 0;
     bundles.begin_step();
+    // A step after one that threw begins as any other.
+    const OnException abandon{[&] { for (Flight& f : flights_) f.pass.abandon(); }};
+    const StackScope scratch{memory_->scratch}, gathered{memory_->gathered};
     for (const auto [is_forward, m] : program_.instructions) {
       Flight& flight = flights_[m % flights_.size()];
       if (is_forward) {
@@ -74,8 +80,7 @@ class Trainer {
 
   /// One reduction over the world: the global norm, each class counted once, and the loss.
   Verdict verdict() {
-    const bool counts_loss = mesh().coordinate(Axes::tensor) == 0;  // the tensor axis repeats it, stages add up
-    std::array<double, 2> sums{weights().bundles().squared_norm(), counts_loss ? loss_ : 0};
+    std::array<double, 2> sums{weights().bundles().squared_norm(), loss_};  // stages and terms add up
     mesh().world().all_reduce(whole(sums)).wait();
     Verdict v{.squared_norm = sums[0], .loss = sums[1], .finite = std::isfinite(sums[0]) && std::isfinite(sums[1]), .step = steps_ + 1};
     if (options_.clip > 0) v.scale = std::min(1.0, options_.clip / (std::sqrt(v.squared_norm) + 1e-6));
@@ -99,6 +104,20 @@ class Trainer {
   double targets() const { return counts_.targets; }   // of the last step in the whole world
 
  private:
+  void claim_weights() {
+    for (Bundle& b : weights().bundles().all()) {
+      if (b.in_training) fail<410>("these weights have a trainer, whose state of ", b.segments.front().path, " would be lost; end it first");
+      b.in_training = true;
+      if (b.kind.trained)
+        for (Extent i = 0; i < optimizer_.states(b.kind).size(); ++i) b.states.push_back(memory_->keep(Category::state, {b.mine.size(), 1}, b.elements.master));
+    }
+  }
+  void release_weights() {
+    for (Bundle& b : weights().bundles().all()) {
+      for (const View& state : b.states) memory_->give_back(Category::state, state);
+      b.states.clear(), b.in_training = false;
+    }
+  }
   static View whole(std::array<double, 2>& sums) { return {sums.data(), {sums.size(), 1}, Element::f64}; }
 
   Counts reduced_counts(std::span<const MicroBatch> batches) {
@@ -112,7 +131,7 @@ class Trainer {
   [[noreturn]] void refuse(const Verdict& v) {
     const auto& records = weights().records();
     const std::string path = weights().bundles().first_not_finite();
-    const Extent ranks = mesh().world().size(), rank = mesh().world().rank();
+    const Extent ranks = mesh().session().ranks(), rank = mesh().session().rank();
     std::array<double, 2> worst{};
     for (Extent i = 0; i < records.size(); ++i)
       if (records[i].path == path) worst[0] = double((records.size() - i) * ranks + (ranks - 1 - rank));
@@ -172,18 +191,25 @@ class Evaluator {
 
   /// The mean over the counted targets of all ranks' micro-batches; every data rank gives equally many (maybe empty) ones.
   double loss(std::span<const MicroBatch> batches) {
-    std::array<double, 2> sums{};  // of losses, of counts
+    const auto [losses, targets] = this->sums(batches);
+    return targets > 0 ? losses / targets : std::numeric_limits<double>::quiet_NaN();
+  }
+  /// Of losses and of counted targets, over all ranks.
+  std::array<double, 2> sums(std::span<const MicroBatch> batches) {
+    std::array<double, 2> sums{};
     const bool dry = memory_->dry(), counts_here = stage_.mesh().coordinate(Axes::tensor) == 0;
+    const OnException abandon{[&] { flight_.pass.abandon(); }};
+    const StackScope scratch{memory_->scratch}, gathered{memory_->gathered};
     const bool last = stage_.mesh().coordinate(Axes::pipe) + 1 == stage_.mesh().size(Axes::pipe);
     for (Extent m = 0; m < (dry ? 1 : batches.size()); ++m) {
       const Batch batch = dry ? Batch{.bound = rows_} : batches[m].view(rows_);
       stage_.forward(flight_, batch, Counts{1}, 0);
-      if (counts_here) sums[0] += flight_.pass.loss;
+      sums[0] += flight_.pass.loss;
       if (counts_here && last && !dry) sums[1] += stage_.objective().counts(batch).targets;
       flight_.pass.close();
     }
     stage_.mesh().world().all_reduce({sums.data(), {2, 1}, Element::f64}).wait();
-    return sums[1] > 0 ? sums[0] / sums[1] : 0;
+    return sums;
   }
 
  private:

@@ -8,6 +8,7 @@
 /// and answers alone for those of `counted`: in the norm, when whole weights are collected, when a checkpoint is written.
 #pragma once
 
+#include <dsx/pass/operation.hpp>
 #include <dsx/policy/precision.hpp>
 #include <dsx/policy/sharding.hpp>
 
@@ -35,6 +36,7 @@ struct Bundle {
   std::deque<Segment> segments{};
   std::vector<Unit> units{};    // on this stage; several where a tie joins them
   Communicator stages{};        // those that share a tied bundle
+  Extent tie_order = 0;         // the same on every stage
   bool first_stage = true;
   Extent size = 0;              // in elements, padded so that data x tensor ranks divide it
 
@@ -43,7 +45,7 @@ struct Bundle {
   View reduced{};                    // at the end of a step: the gradient of this rank's state
   View wide_master{};                // the master of `mine` where its element isn't the weights'
   std::vector<View> states{};        // of the optimizer, over `mine`
-  bool part_touched = false;
+  bool part_touched = false, in_training = false;
   Range resting{}, mine{}, counted{};
 
   View weight_of_state() const { return rest.part({mine.begin - resting.begin, mine.end - resting.begin}); }

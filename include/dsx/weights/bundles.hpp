@@ -30,11 +30,17 @@ class Bundles {
  public:
   explicit Bundles(const Mesh& mesh) : mesh_{&mesh}, session_{&mesh.session()}, memory_{&session_->memory} {}
 
-  /// Adds a parameter to its class; `stages`: where it is tied to.
-  void add(Unit unit, const std::string& path, const Parameter& p, Axes partial, const std::vector<Extent>& stages, const Elements& elements, auto& sharding);
+  /// The stages that share a tied parameter; `order` is the same on all of them.
+  struct Tie {
+    Communicator stages{};
+    bool first_stage = true;
+    Extent order = 0;
+  };
+  /// Adds a parameter to its class.
+  void add(Unit unit, const std::string& path, const Parameter& p, Axes partial, const Tie& tie, const Elements& elements, auto& sharding);
   void add(Unit unit, const std::string& path, const Buffer& b, Element element);
-  /// Every parameter is in: pads, checks and allocates.
-  void settle(std::uint64_t seed);
+  /// Every parameter of the model's `units` is in: pads, checks and allocates.
+  void settle(std::uint64_t seed, Extent units);
   /// The next slot of `unit` is this parameter's.
   void bind(Unit unit, const std::string& path);
 
@@ -76,6 +82,16 @@ class Bundles {
   Bundle& find(Unit, const ParameterInfo&, const std::string& tie);
   Range part(const Bundle& b, Axes axes) const { return mesh_->part(axes, b.size); }
   void check(const Bundle&) const;
+  /// Whether a slice over `part` contains those over the larger set `whole`: its axes are the most significant of a coordinate.
+  bool contains_slices(Axes part, Axes whole) const {
+    bool behind = false;
+    for (const Axes axis : {Axes::inner, Axes::outer, Axes::expert_data, Axes::expert}) {
+      if (!within(axis, whole) || mesh_->size(axis) == 1) continue;
+      if (!within(axis, part)) behind = true;
+      else if (behind) return false;
+    }
+    return true;
+  }
   void start(Bundle&, std::uint64_t seed);
   void zero_untouched(Bundle&);
   void merge_buffers();
@@ -89,21 +105,18 @@ class Bundles {
   std::deque<Bundle> bundles_{};
   std::deque<NamedBuffer> buffers_{};
   std::vector<Binding> bindings_{};
+  std::vector<Bundle*> tied_{};  // over stages, in the order that all of them keep
   Extent gathered_before_ = 0;
 };
 
-inline void Bundles::add(Unit unit, const std::string& path, const Parameter& p, Axes partial, const std::vector<Extent>& stages, const Elements& elements,
-                         auto& sharding) {
+inline void Bundles::add(Unit unit, const std::string& path, const Parameter& p, Axes partial, const Tie& tie, const Elements& elements, auto& sharding) {
   const bool expert = p.split.over == Axes::expert;
   const ParameterInfo info{p.tie, p.shape, p.split.cut == Cut::none ? Axes::none : p.split.over, (expert ? Axes::expert_data : Axes::data) | partial, p.role, p.trained};
   Bundle& bundle = find(unit, info, std::string{p.tie});
   if (bundle.segments.empty()) {
     bundle.elements = elements;
     bundle.where = sharding.residency(info, *mesh_);
-    if (stages.size() > 1) {
-      bundle.stages = mesh_->stages(stages);
-      bundle.first_stage = stages.front() == mesh_->coordinate(Axes::pipe);
-    }
+    bundle.stages = tie.stages, bundle.first_stage = tie.first_stage, bundle.tie_order = tie.order;
   }
   if (!p.tie.empty() && !bundle.segments.empty()) return;  // another use of the same parameter
   const Axes over = p.split.over;
@@ -141,17 +154,19 @@ inline void Bundles::check(const Bundle& b) const {
   if (!within(forward | gradients, state) || !within(state, b.kind.summed_over - Axes::tensor))
     fail<103>("weights at rest (", to_text(forward), ") and gradients (", to_text(gradients), ") may be cut only over axes that cut the state (", to_text(state),
               "), and the state only over axes that sum gradients (", to_text(b.kind.summed_over), ")");
+  for (const Axes part : {forward, gradients})
+    if (!contains_slices(part, state))
+      fail<104>(part == forward ? "weights at rest over " : "gradients over ", to_text(part), " and state over ", to_text(state), " don't nest; cut over inner before outer");
 }
 
-inline void Bundles::settle(std::uint64_t seed) {
+inline void Bundles::settle(std::uint64_t seed, Extent units) {
+  bindings_.resize(units);
   const Extent multiple = mesh_->size(Axes::data) * mesh_->size(Axes::tensor);
   for (Bundle& b : bundles_) {
     check(b);
     const auto [forward, backward, gradients, state] = b.where;
     b.size = round_up(b.size, multiple);
     b.resting = part(b, forward), b.mine = part(b, state);
-    if (b.mine.begin < b.resting.begin || b.mine.end > b.resting.end)
-      fail<104>("weights at rest over ", to_text(forward), " and state over ", to_text(state), " don't nest; cut weights over inner");
     const Axes replicas = (b.kind.summed_over | Axes::tensor) - state - b.kind.split_over;
     b.counted = b.first_stage ? share(b.mine, mesh_->size(replicas), mesh_->coordinate(replicas)) : Range{};
     b.rest = memory_->keep(Category::weights, {b.resting.size(), 1}, b.elements.value);
@@ -162,7 +177,9 @@ inline void Bundles::settle(std::uint64_t seed) {
       if (b.keeps_gradient()) b.gradient = memory_->keep(Category::gradients, {b.size, 1}, b.elements.gradient);
     }
     if (!memory_->dry()) start(b, seed);
+    if (b.stages.size() > 1 && b.kind.trained) tied_.push_back(&b);
   }
+  std::sort(tied_.begin(), tied_.end(), [](const Bundle* a, const Bundle* b) { return a->tie_order < b->tie_order; });
 }
 
 inline void Bundles::start(Bundle& b, std::uint64_t seed) {
@@ -181,7 +198,6 @@ inline void Bundles::start(Bundle& b, std::uint64_t seed) {
 }
 
 inline void Bundles::bind(Unit unit, const std::string& path) {
-  if (bindings_.size() <= unit) bindings_.resize(unit + 1);
   for (Bundle& b : bundles_)
     for (Segment& s : b.segments)
       if (s.path == path) bindings_[unit].parameters.push_back(&s.held);
@@ -230,8 +246,13 @@ inline void Bundles::close(Unit unit) {
   }
 }
 
+/// A step that ended in an exception leaves gradients half summed: they count as untouched.
 inline void Bundles::begin_step() {
-  for (Bundle& b : bundles_) b.part_touched = false;
+  for (Bundle& b : bundles_) {
+    b.part_touched = false;
+    for (Segment& s : b.segments) s.held.touched = false;
+  }
+  for (NamedBuffer& b : buffers_) b.held.touched = false;
 }
 
 /// Axis by axis: data, then outer, then tensor, then tied stages; never over a union at once, or sharded and replicated runs
@@ -249,8 +270,8 @@ inline void Bundles::finish() {
     }
     for (const Axes axes : {(b.kind.summed_over - Axes::tensor) - b.where.state, b.kind.summed_over & Axes::tensor})
       if (mesh_->size(axes) > 1) mesh_->along(axes).all_reduce(b.reduced).wait();
-    if (b.stages.size() > 1) b.stages.all_reduce(b.reduced).wait();
   }
+  for (Bundle* b : tied_) b->stages.all_reduce(b->reduced).wait();
 }
 
 inline void Bundles::publish() {

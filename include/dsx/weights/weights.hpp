@@ -34,10 +34,11 @@ class Weights {
     const auto partial = probe(parameters);
     const auto sharding = recipe_.template get<ShardingSlot>();
     const Elements elements = this->elements();
+    const auto ties = tie_stages();
     for (const Use& use : uses_) {
       if (!range_.contains(use.unit)) continue;
-      const Parameter& p = parameters[use.unit][use.slot];
-      bundles_.add(use.unit, use.path, p, partial[use.unit][use.slot], stages_of(use.path), elements, sharding);
+      const Use& first = *std::find_if(uses_.begin(), uses_.end(), [&](const Use& u) { return u.path == use.path; });
+      bundles_.add(use.unit, use.path, parameters[first.unit][first.slot], partial[use.unit][use.slot], ties[index_of(use.path)], elements, sharding);
     }
     model_.each_unit([&](const std::string& name, const auto& layer, Unit unit) {
       each_part(name, layer, [&](const std::string& path, const Buffer& b) {
@@ -45,7 +46,8 @@ class Weights {
         if (range_.contains(unit)) bundles_.add(unit, path, b, wide(elements.value));
       });
     });
-    bundles_.settle(seed);
+    check_provided();
+    bundles_.settle(seed, units);
     for (const Use& use : uses_)
       if (range_.contains(use.unit)) bundles_.bind(use.unit, use.path);
     model_.each_unit([&](const std::string& name, const auto& layer, Unit unit) {
@@ -53,7 +55,6 @@ class Weights {
         if (range_.contains(unit)) bundles_.bind(unit, path);
       });
     });
-    for (Unit u = Unit(range_.begin); u < range_.end; ++u) bundles_.bind(u, {});  // a unit without parameters has a binding too
   }
   Weights(const Weights&) = delete;
   Weights& operator=(const Weights&) = delete;
@@ -98,7 +99,8 @@ class Weights {
   void assign_buffer(const std::string& path, std::span<const T> whole) {
     const View here = bundles_.buffer(path);
     if (whole.size() != record_of(buffers_, path).shape.size()) fail<407>(path, " has ", record_of(buffers_, path).shape.size(), " elements, given ", whole.size());
-    if (here.data) dispatch(here.element, [&](auto zero) { std::copy_n(whole.begin(), whole.size(), here.pointer<decltype(zero)>()); });
+    const auto narrowed = [&](auto zero) { std::transform(whole.begin(), whole.end(), here.pointer<decltype(zero)>(), [](T x) { return decltype(zero)(x); }); };
+    if (here.data) dispatch(here.element, narrowed);
   }
   const std::vector<ParameterRecord>& buffers() const { return buffers_; }
 
@@ -144,16 +146,48 @@ class Weights {
         uses_.push_back({unit, Slot(parameters[unit].size()), p.tie.empty() ? path : std::string{p.tie}});
         parameters[unit].push_back(p);
         const std::string& known = uses_.back().path;
-        for (const ParameterRecord& r : records_)
-          if (r.path == known) return;
+        for (const Use& use : uses_) {
+          if (use.path != known || &use == &uses_.back()) continue;
+          if (p.tie.empty()) fail<411>("two parameters are called ", known, "; give the layers that hold them names of their own");
+          const Parameter& first = parameters[use.unit][use.slot];
+          if (first.shape != p.shape || first.role != p.role || first.trained != p.trained || first.split.cut != p.split.cut || first.split.over != p.split.over)
+            fail<404>("the uses of tied parameter ", known, " disagree: one is ", first.shape.rows, " x ", first.shape.columns, ", another ", p.shape.rows, " x ", p.shape.columns,
+                      "; shape, role, split and whether it is trained must be the same");
+          return;
+        }
         records_.push_back({known, p.shape, p.role, p.trained});
       });
     });
+  }
+  /// A policy that can't be honoured is refused, never passed over.
+  void check_provided() const {
+    const auto offload = recipe_.template get<OffloadSlot>();
+    const auto quantizer = recipe_.template get<QuantizerSlot>();
+    for (const Bundle& b : bundles_.all()) {
+      for (const Kind kind : {Kind::weights, Kind::gradients, Kind::state, Kind::activations})
+        if (const Tier tier = offload.rests(kind, b.kind); tier != Tier::device)
+          fail<109>("the offload policy lets something of ", b.segments.front().path, " rest on the ", tier == Tier::host ? "host" : "disk", "; only the device is provided");
+      for (const QuantSite site : {QuantSite::rest, QuantSite::gather, QuantSite::reduction, QuantSite::cache})
+        if (quantizer.codec(site, b.kind)) fail<109>("the quantizer gives a codec for ", b.segments.front().path, "; no site packs values");
+    }
+    if (recipe_.template get<SummationSlot>().fixed_grains()) fail<109>("the summation policy asks for fixed grains; sums follow the layout");
+    if (recipe_.template get<AttentionSlot>().cuts_sequences()) fail<109>("the attention exchange cuts sequences; each rank attends to whole ones");
   }
   Extent stage_of(Unit unit) const {
     Extent stage = 0;
     while (!share({0, model_.size()}, mesh_->size(Axes::pipe), stage).contains(unit)) ++stage;
     return stage;
+  }
+  Extent index_of(const std::string& path) const { return Extent(&record(path) - records_.data()); }
+  /// Groups are formed for all ties in one order, on every rank that is on their stages.
+  std::vector<Bundles::Tie> tie_stages() const {
+    std::vector<Bundles::Tie> ties;
+    for (const ParameterRecord& r : records_) {
+      const auto stages = stages_of(r.path);
+      const bool shared = stages.size() > 1;
+      ties.push_back({shared ? mesh_->stages(stages) : Communicator{}, !shared || stages.front() == mesh_->coordinate(Axes::pipe), ties.size()});
+    }
+    return ties;
   }
   std::vector<Extent> stages_of(const std::string& path) const {
     std::vector<Extent> stages;
@@ -191,7 +225,7 @@ class Weights {
     for (Unit u = 0; u < parameters.size(); ++u) {
       for (const Parameter& p : parameters[u]) {
         const LocalPart part{p, mesh.size(p.split.over), mesh.coordinate(p.split.over)};
-        held[u].push_back({.weight = {nullptr, part.local, element}, .split = cut_by_tensor(p), .trained = p.trained});
+        held[u].push_back({.weight = {nullptr, part.local, element}, .gradient = {nullptr, part.local, elements().gradient}, .split = cut_by_tensor(p), .trained = p.trained});
       }
       for (Held& h : held[u]) bindings[u].parameters.push_back(&h);
     }

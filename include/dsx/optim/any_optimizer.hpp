@@ -1,0 +1,55 @@
+// SPDX-FileCopyrightText: dsx contributors
+// SPDX-License-Identifier: Apache-2.0
+/// Any of dsx's optimizers, chosen at run time, with a rate that a schedule moves.
+///
+///     AnyOptimizer optimizer{AdamW{.rate = 1e-3}};
+///     optimizer.scale_rate(schedule.factor(step));    // of the rate that it was made with
+#pragma once
+
+#include <dsx/optim/adamw.hpp>
+#include <dsx/optim/muon.hpp>
+#include <dsx/optim/sgd.hpp>
+
+#include <variant>
+
+namespace dsx {
+
+class AnyOptimizer {
+ public:
+  template <Optimizer O>
+    requires(!std::same_as<O, AnyOptimizer>)
+  AnyOptimizer(O optimizer) : full_{optimizer}, now_{optimizer} {}
+
+  std::vector<StateSpec> states(const ParameterInfo& info) const {
+    return std::visit([&](const auto& o) { return o.states(info); }, now_);
+  }
+  void update(Bundle& b, const Verdict& v, const Mesh& mesh) const {
+    std::visit([&](const auto& o) { o.update(b, v, mesh); }, now_);
+  }
+  /// All rates become `factor` times those of the beginning.
+  void scale_rate(double factor) {
+    now_ = full_;
+    std::visit([&](auto& o) {
+      o.rate *= factor;
+      if constexpr (requires { o.others; }) o.others.rate *= factor;
+    }, now_);
+  }
+  double rate() const {
+    return std::visit([](const auto& o) { return o.rate; }, now_);
+  }
+
+ private:
+  std::variant<AdamW, Sgd, Muon> full_, now_;
+};
+static_assert(Optimizer<AnyOptimizer>);
+
+/// What command lines choose: adamw, sgd or muon; dsx-E108 for another name. Under muon `rate` is the matrices'; vectors and
+/// tables take AdamW's with a twentieth of it.
+inline AnyOptimizer optimizer_named(std::string_view name, double rate, double decay) {
+  if (name == "adamw") return AdamW{.rate = rate, .decay = decay};
+  if (name == "sgd") return Sgd{.rate = rate, .momentum = 0.9, .decay = decay};
+  if (name == "muon") return Muon{.rate = rate, .decay = decay, .others = {.rate = rate / 20, .decay = decay}};
+  fail<108>("no optimizer is called \"", name, "\"; there are adamw, sgd and muon");
+}
+
+}  // namespace dsx

@@ -1,0 +1,85 @@
+// SPDX-FileCopyrightText: dsx contributors
+// SPDX-License-Identifier: Apache-2.0
+/// GPT-2 weights from and to folders: checkpoints of dsx, and Hugging Face's config.json with model.safetensors.
+///
+///     const GptConfig config = read_gpt2_config(folder / "config.json");
+///     Weights weights{mesh, make_gpt2(shape_of(config)), recipe};
+///     load_gpt2(folder, weights);                  // of either kind
+///     export_gpt2("out", weights, config);         // loads with GPT2LMHeadModel.from_pretrained("out")
+#pragma once
+
+#include <dsx/io/hf_gpt2.hpp>
+#include <dsx/io/weight_names.hpp>
+#include <dsx/models/gpt2.hpp>
+#include <dsx/train/checkpoint.hpp>
+#include <dsx/train/checkpoints.hpp>
+
+namespace dsx {
+
+inline Gpt2Shape shape_of(const GptConfig& c, double dropout = 0) {
+  return {.vocabulary = c.vocab_size, .positions = c.n_positions, .width = c.n_embd, .heads = c.n_head, .layers = c.n_layer, .hidden = c.n_inner.value_or(0),
+          .dropout = dropout, .epsilon = c.layer_norm_epsilon, .gelu = c.activation == GeluForm::tanh ? Gelu::tanh : Gelu::erf};
+}
+inline GptConfig config_of(const Gpt2Shape& s) {
+  GptConfig c{.vocab_size = s.vocabulary, .n_positions = s.positions, .n_embd = s.width, .n_layer = s.layers, .n_head = s.heads};
+  if (s.hidden) c.n_inner = s.hidden;
+  c.layer_norm_epsilon = s.epsilon, c.activation = s.gelu == Gelu::tanh ? GeluForm::tanh : GeluForm::erf;
+  c.dropout_residual = c.dropout_embedding = s.dropout, c.dropout_attention = 0;
+  return c;
+}
+
+namespace detail {
+inline constexpr std::string_view gpt2_prefix = "transformer.", gpt2_head = "lm_head.weight", gpt2_table = "wte.weight";
+/// The hub's files carry causal masks, and some the tied head once more.
+inline constexpr std::string_view gpt2_ignored[] = {"h.{i}.attn.bias", "h.{i}.attn.masked_bias", gpt2_head};
+}  // namespace detail
+
+/// Reads a Hugging Face folder, or a checkpoint of this model; every rank calls it. dsx-E629 if names don't fit, dsx-E626 if shapes don't.
+template <class Weights>
+void load_gpt2(const std::filesystem::path& folder, Weights& weights) {
+  if (std::filesystem::exists(folder / "checkpoint.json")) return void(load_weights(folder, weights));
+  const GptConfig config = read_gpt2_config(folder / "config.json");
+  const SafetensorsSet file{folder};
+  const NameIndex layers[] = {{'i', config.n_layer}};
+  for (const std::string_view prefix : {std::string_view{}, detail::gpt2_prefix})
+    if (file.contains(detail::gpt2_head) && file.contains(concat(prefix, detail::gpt2_table)))
+      check_tied(file, detail::gpt2_head, concat(prefix, detail::gpt2_table));
+  for (const WeightName& name : find_weights(file, expand(gpt2_weight_names, layers), {.prefix = detail::gpt2_prefix, .ignored = detail::gpt2_ignored})) {
+    const Shape shape = weights.record(name.ours).shape;
+    std::vector<float> whole(shape.size());
+    file.copy_to(name.theirs, View{whole.data(), shape, Element::f32}, {.transposed = name.transposed});
+    weights.assign(name.ours, std::span<const float>{whole});
+  }
+}
+
+/// Writes config.json and model.safetensors, with Hugging Face's names and the config's element; every rank calls it, the root writes.
+template <class Weights>
+void export_gpt2(const std::filesystem::path& folder, const Weights& weights, const GptConfig& config) {
+  const bool root = weights.mesh().session().is_root();
+  const NameIndex layers[] = {{'i', config.n_layer}};
+  const Element element = config.dtype == Element::bf16 ? Element::bf16 : Element::f32;
+  std::vector<std::pair<std::string, std::string>> names;  // theirs, ours
+  std::vector<TensorSpec> specs;
+  for (const WeightName& name : expand(gpt2_weight_names, layers)) {
+    const Shape shape = weights.record(name.ours).shape;
+    names.push_back({concat(detail::gpt2_prefix, name.theirs), name.ours});
+    specs.push_back({names.back().first, element, shape.rows == 1 ? std::vector<Extent>{shape.columns} : std::vector<Extent>{shape.rows, shape.columns}});
+  }
+  std::sort(names.begin(), names.end());  // as the writer wants them: all are of one element
+  std::optional<SafetensorsSetWriter> writer;
+  if (root) {
+    std::filesystem::create_directories(folder);
+    writer.emplace(folder, specs);
+  }
+  for (const auto& [theirs, ours] : names) {
+    std::vector<float> whole = weights.weight(ours);
+    if (writer) writer->write(theirs, View{whole.data(), weights.record(ours).shape, Element::f32});
+  }
+  if (!root) return;
+  writer->commit();
+  GptConfig written = config;
+  written.dtype = element;
+  write_gpt2_config(folder / "config.json", written);
+}
+
+}  // namespace dsx
