@@ -40,6 +40,7 @@ function(dsx_write_toolchain path)
     string(APPEND text "  \"${name}\": [${joined}],\n")
   endforeach()
   string(APPEND text "  \"compiler\": \"${CMAKE_CXX_COMPILER}\",\n"
+    "  \"compiler_id\": \"${CMAKE_CXX_COMPILER_ID}\",\n"
     "  \"launcher\": \"${CMAKE_CXX_COMPILER_LAUNCHER}\",\n"
     "  \"cmake\": \"${CMAKE_COMMAND}\",\n"
     "  \"build_type\": \"${CMAKE_BUILD_TYPE}\",\n"

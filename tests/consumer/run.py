@@ -22,7 +22,10 @@ def run(*command, **options):
     return subprocess.run([str(word) for word in command], check=True, text=True, **options)
 
 
-def find_compiler(family):
+def find_compiler(build, family):
+    # Under the name that this build calls it by, the compiler cache knows its objects.
+    if build["compiler_id"] == {"g++": "GNU", "clang++": "Clang"}[family]:
+        return build["compiler"]
     names = ["clang++-19", "clang++"] if family == "clang++" else ["g++", "g++-12"]
     for name in names:
         path = shutil.which(name)
@@ -40,7 +43,7 @@ def main():
     with open(sys.argv[1], encoding="utf-8") as file:
         build = json.load(file)
     kind, family = sys.argv[2:]
-    compiler = find_compiler(family)
+    compiler = find_compiler(build, family)
     if not compiler:
         print(f"SKIPPED: no {family} here (clang is needed from version 19 on)")
         return SKIPPED
@@ -66,8 +69,10 @@ def main():
                 options += [f"-DDSX_SOURCE={build['source']}", "-DCMAKE_CXX_FLAGS_RELEASE=-O2 -DNDEBUG"]
                 for language in ("CXX", "CUDA") if build["launcher"] else ():
                     options.append(f"-DCMAKE_{language}_COMPILER_LAUNCHER={build['launcher']}")
-                if family == "clang++":  # the smaller build: what is optional is left out
-                    options += ["-DDSX_ENABLE_CUDA=OFF", "-DDSX_ENABLE_MPI=OFF"]
+                # The flags of the presets, so that the compiler cache knows the objects already, or will.
+                options.append(f"-DDSX_WARNINGS_AS_ERRORS={'ON' if '-Werror' in build['own_flags'] else 'OFF'}")
+                if family == "clang++":
+                    options.append("-DDSX_ENABLE_CUDA=OFF")
             run(build["cmake"], *options)
             run(build["cmake"], "--build", out, "-j", os.cpu_count())
         printed = run(program, stdout=subprocess.PIPE).stdout.strip()
