@@ -1,0 +1,60 @@
+// SPDX-FileCopyrightText: dsx contributors
+// SPDX-License-Identifier: Apache-2.0
+/// Matrix products: C (M x N) = or += A (M x K) B (K x N), each operand maybe transposed, with bias and GELU, or by groups of rows.
+///
+///     kernels::matmul({x_RC}, {weight_CH}, {y_RH, false}, {.bias_N = bias_H}, scratch);
+///
+/// A host product is dsx's own, packed and tiled for the processor's vectors (kernels/cpu/matmul_body.hpp), in every element type; its bits
+/// don't depend on the number of threads. No call allocates: packing space is the caller's `scratch`, whose size matmul_scratch() tells.
+/// (Without scratch a call takes memory for itself, as tests do.)
+#pragma once
+
+#include <dsx/kernels/elementwise.hpp>
+#include <dsx/tensor/view.hpp>
+
+#include <span>
+
+namespace dsx::kernels {
+
+struct Matrix {
+  View view{};
+  bool transposed = false;
+  Shape shape() const { return transposed ? Shape{view.shape.columns, view.shape.rows} : view.shape; }
+};
+
+/// What follows a product while it is warm: c = a b + bias, and activated = gelu(c) where asked for.
+struct Epilogue {
+  View bias_N{};
+  View activated_MN{};
+  Gelu form = Gelu::tanh;
+};
+
+/// A and B hold one element type; C holds the same or a wider one.
+void matmul(const Matrix& a, const Matrix& b, Grad c, const Epilogue& epilogue = {}, View scratch = {});
+/// Bytes of scratch that such a product needs, by shapes and element types alone (data may be null). The products of groups need no more
+/// than one of all their rows; with less than that, but enough for one thread, a product runs on fewer threads.
+Extent matmul_scratch(const Matrix& a, const Matrix& b, const View& c);
+
+/// Group g: rows begin[g] .. begin[g + 1) of A times matrix g of a stack B (groups K x N below one another); groups may be empty.
+void grouped_matmul(const Matrix& a, View b_GKN, bool b_transposed, std::span<const Extent> begin, Grad c, View scratch = {});
+/// The gradient of the stack: matrix g = or += transpose(A's rows of g) C's rows of g; an empty group is zeroed at first touch.
+void grouped_matmul_weights(View a_MK, View dc_MN, std::span<const Extent> begin, Grad db_GKN, View scratch = {});
+
+}  // namespace dsx::kernels
+
+namespace dsx::reference {
+
+/// c = or += a b (+ bias), element by element; transposed operands are read where they lie.
+template <class T, class U>
+void matmul(const T* a, bool a_transposed, const T* b, bool b_transposed, Extent m, Extent n, Extent k, U* c, bool accumulate,
+            const T* bias_N = nullptr) {
+  for (Extent i = 0; i < m; ++i)
+    for (Extent j = 0; j < n; ++j) {
+      double sum = accumulate ? double(c[i * n + j]) : 0;
+      for (Extent l = 0; l < k; ++l) sum += double(a[a_transposed ? l * m + i : i * k + l]) * double(b[b_transposed ? j * k + l : l * n + j]);
+      if (bias_N) sum += double(bias_N[j]);
+      c[i * n + j] = U(Wide<U>(sum));
+    }
+}
+
+}  // namespace dsx::reference

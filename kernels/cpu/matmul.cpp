@@ -1,0 +1,199 @@
+// SPDX-FileCopyrightText: dsx contributors
+// SPDX-License-Identifier: Apache-2.0
+/// Matrix products on the host: C is cut into one block of tiles a thread, each with packing space of its own.
+#include "matmul_body.hpp"
+#include "support.hpp"
+
+#include <dsx/kernels/matmul.hpp>
+
+#include <memory>
+
+namespace dsx::kernels {
+namespace {
+
+/// Into how many rows and columns of blocks C is cut.
+struct Cut {
+  Extent down = 1, across = 1;
+};
+
+/// The cut for so many threads whose largest block is smallest; among those the one whose blocks have least to pack.
+Cut cut(Extent m, Extent n, Extent k, Extent tile_rows, Extent tile_columns, Extent threads_) {
+  Cut best;
+  if (m * n * k < 8 * worth_threads) return best;
+  const Extent rows = (m + tile_rows - 1) / tile_rows, columns = (n + tile_columns - 1) / tile_columns;
+  Extent least_work = rows * columns, least_packed = m + n;
+  for (Extent down = 1; down <= threads_; ++down)
+    for (Extent across = threads_ / down; across >= 1 && across * down > threads_ / 2; --across) {
+      const Extent tall = (rows + down - 1) / down, wide = (columns + across - 1) / across;
+      const Extent packed = tall * tile_rows + wide * tile_columns;
+      if (tall * wide < least_work || (tall * wide == least_work && packed < least_packed))
+        best = {down, across}, least_work = tall * wide, least_packed = packed;
+    }
+  return best;
+}
+
+/// Steps between the elements of an operand's rows and columns.
+struct Steps {
+  Extent row, column;
+};
+Steps steps(const Matrix& m) { return m.transposed ? Steps{1, m.view.shape.columns} : Steps{m.view.shape.columns, 1}; }
+
+template <class T, class U>
+struct Plan {
+  Cut blocks;
+  Extent rows, columns;  // of the largest block
+  Extent space;          // bytes for each
+  Extent bytes() const { return blocks.down * blocks.across * space + 64; }
+};
+
+template <class T, class U>
+Plan<T, U> plan(Extent m, Extent n, Extent k, Extent threads_) {
+  const auto& body = pick<MatmulBody<T, U>>();
+  const Cut blocks = cut(m, n, k, body.tile_rows, body.tile_columns, threads_);
+  const auto largest = [](Extent whole, Extent tile, Extent parts) {
+    const Extent tiles = (whole + tile - 1) / tile;
+    return std::min(whole, (tiles + parts - 1) / parts * tile);
+  };
+  const Extent rows = largest(m, body.tile_rows, blocks.down), columns = largest(n, body.tile_columns, blocks.across);
+  return {blocks, rows, columns, round_up(body.space(rows, columns, k), 64)};
+}
+
+/// f(T{}, U{}) for the element types that operands and result may hold.
+template <class F>
+decltype(auto) dispatch_product(Element operands, Element result, F&& f) {
+  if (operands == Element::bf16 && result == Element::f32) return f(bf16{}, float{});
+  return dispatch(operands, [&](auto zero) {
+    if (result != operands)
+      fail<405>("kernels::matmul multiplies ", name_of(operands), " into ", name_of(operands), " or ", name_of(wide(operands)), ", not into ",
+                name_of(result));
+    return f(zero, zero);
+  });
+}
+
+/// A product of m x k by k x n whose operands and result begin somewhere in larger buffers.
+struct Product {
+  const void* a;
+  Steps a_steps;
+  const void* b;
+  Steps b_steps;
+  void* c;
+  Extent c_row, m, n, k;
+  bool accumulate;
+};
+
+template <class T, class U>
+void run(const Product& p, const Epilogue& epilogue, View scratch) {
+  if (p.m == 0 || p.n == 0) return;
+  const auto& body = pick<MatmulBody<T, U>>();
+  Plan<T, U> planned = plan<T, U>(p.m, p.n, p.k, threads());
+  // Scratch that was planned for a larger product or fewer threads may be too small for all threads: the bits are the same on fewer.
+  for (Extent fewer = threads(); scratch.data && scratch.bytes() < planned.bytes(); planned = plan<T, U>(p.m, p.n, p.k, fewer))
+    if (--fewer == 0)
+      fail<401>("kernels::matmul needs ", planned.bytes(), " bytes of scratch for ", p.m, " x ", p.k, " times ", p.k, " x ", p.n, ", not ",
+                scratch.bytes());
+  const Extent blocks = planned.blocks.down * planned.blocks.across;
+  std::unique_ptr<std::byte[]> own;
+  std::byte* space = scratch.pointer<std::byte>();
+  if (!space) own.reset(new std::byte[planned.bytes()]), space = own.get();
+  space += (64 - reinterpret_cast<std::uintptr_t>(space) % 64) % 64;
+  in_parallel(blocks, p.m * p.n * p.k, [&](Extent i) {
+    const auto part = [](Extent whole, Extent tile, Extent parts, Extent index) {
+      const Range tiles = share({0, (whole + tile - 1) / tile}, parts, index);
+      return Range{std::min(whole, tiles.begin * tile), std::min(whole, tiles.end * tile)};
+    };
+    const Range rows = part(p.m, body.tile_rows, planned.blocks.down, i / planned.blocks.across);
+    const Range columns = part(p.n, body.tile_columns, planned.blocks.across, i % planned.blocks.across);
+    if (rows.size() == 0 || columns.size() == 0) return;
+    const View& bias = epilogue.bias_N;
+    const bool wide_bias = bias.element == element_of<U>;
+    body.product({.a = static_cast<const T*>(p.a) + rows.begin * p.a_steps.row,
+                  .a_row = p.a_steps.row,
+                  .a_column = p.a_steps.column,
+                  .b = static_cast<const T*>(p.b) + columns.begin * p.b_steps.column,
+                  .b_row = p.b_steps.row,
+                  .b_column = p.b_steps.column,
+                  .c = static_cast<U*>(p.c) + rows.begin * p.c_row + columns.begin,
+                  .c_row = p.c_row,
+                  .m = rows.size(),
+                  .n = columns.size(),
+                  .k = p.k,
+                  .accumulate = p.accumulate,
+                  .few = p.m <= few_rows,
+                  .bias = bias.data ? bias.pointer<std::byte>() + columns.begin * bytes_of(bias.element) : nullptr,
+                  .wide_bias = wide_bias,
+                  .activated = epilogue.activated_MN.data ? epilogue.activated_MN.pointer<U>() + rows.begin * p.c_row + columns.begin : nullptr,
+                  .form = epilogue.form,
+                  .space = space + i * planned.space});
+  });
+}
+
+void check_groups(std::string_view kernel, std::span<const Extent> begin, Extent rows) {
+  bool rising = !begin.empty() && begin.front() == 0 && begin.back() == rows;
+  for (Extent g = 0; g + 1 < begin.size(); ++g) rising = rising && begin[g] <= begin[g + 1];
+  if (!rising) fail<301>("kernels::", kernel, ": the groups' first rows must rise from 0 to ", rows);
+}
+
+}  // namespace
+
+void matmul(const Matrix& a, const Matrix& b, Grad c, const Epilogue& epilogue, View scratch) {
+  on_host("matmul", {a.view, b.view, c.view, epilogue.bias_N, epilogue.activated_MN});
+  const Shape left = a.shape(), right = b.shape(), out = c.view.shape;
+  if (left.columns != right.rows || out.rows != left.rows || out.columns != right.columns)
+    fail<301>("kernels::matmul can't write ", left.rows, " x ", left.columns, " times ", right.rows, " x ", right.columns, " to ", out.rows, " x ",
+              out.columns);
+  same_element("matmul", a.view, b.view);
+  const View &bias = epilogue.bias_N, &activated = epilogue.activated_MN;
+  if (bias.data && bias.size() != out.columns) fail<301>("kernels::matmul got a bias of ", bias.size(), " for rows of ", out.columns);
+  if (bias.data && bias.element != a.view.element && bias.element != c.view.element)
+    fail<405>("kernels::matmul can't add a bias of ", name_of(bias.element), " to ", name_of(c.view.element));
+  if (activated.data) same_shape("matmul", c.view, activated), same_element("matmul", c.view, activated);
+  dispatch_product(a.view.element, c.view.element, [&](auto zero, auto result_zero) {
+    run<decltype(zero), decltype(result_zero)>(
+        {a.view.data, steps(a), b.view.data, steps(b), c.view.data, out.columns, out.rows, out.columns, left.columns, c.accumulate}, epilogue,
+        scratch);
+  });
+}
+
+Extent matmul_scratch(const Matrix& a, const Matrix& b, const View& c) {
+  const Extent m = a.shape().rows, n = b.shape().columns, k = a.shape().columns;
+  if (m == 0 || n == 0) return 0;
+  return dispatch_product(a.view.element, c.element,
+                          [&](auto zero, auto result_zero) { return plan<decltype(zero), decltype(result_zero)>(m, n, k, threads()).bytes(); });
+}
+
+void grouped_matmul(const Matrix& a, View b_GKN, bool b_transposed, std::span<const Extent> begin, Grad c, View scratch) {
+  const Extent groups = begin.empty() ? 0 : begin.size() - 1;
+  const Shape left = a.shape(), out = c.view.shape;
+  check_groups("grouped_matmul", begin, left.rows);
+  const Extent stacked = b_transposed ? out.columns : left.columns;  // rows of one matrix as it lies in the stack
+  if (out.rows != left.rows || b_GKN.shape.rows != groups * stacked || b_GKN.shape.columns != (b_transposed ? left.columns : out.columns))
+    fail<301>("kernels::grouped_matmul can't write ", left.rows, " x ", left.columns, " times ", groups, " of ", b_GKN.shape.rows, " x ",
+              b_GKN.shape.columns, " to ", out.rows, " x ", out.columns);
+  same_element("grouped_matmul", a.view, b_GKN);
+  for (Extent g = 0; g < groups; ++g) {
+    const Range rows{begin[g], begin[g + 1]};
+    if (rows.size() == 0) continue;
+    const Steps a_steps = steps(a);
+    const Matrix b{b_GKN.rows({g * stacked, (g + 1) * stacked}), b_transposed};
+    dispatch_product(a.view.element, c.view.element, [&](auto zero, auto result_zero) {
+      using T = decltype(zero);
+      run<T, decltype(result_zero)>({a.view.pointer<T>() + rows.begin * a_steps.row, a_steps, b.view.data, steps(b), c.view.rows(rows).data,
+                                     out.columns, rows.size(), out.columns, left.columns, c.accumulate},
+                                    {}, scratch);
+    });
+  }
+}
+
+void grouped_matmul_weights(View a_MK, View dc_MN, std::span<const Extent> begin, Grad db_GKN, View scratch) {
+  const Extent groups = begin.empty() ? 0 : begin.size() - 1, k = a_MK.shape.columns;
+  check_groups("grouped_matmul_weights", begin, a_MK.shape.rows);
+  if (dc_MN.shape.rows != a_MK.shape.rows || db_GKN.view.shape.rows != groups * k || db_GKN.view.shape.columns != dc_MN.shape.columns)
+    fail<301>("kernels::grouped_matmul_weights can't write ", a_MK.shape.rows, " x ", k, " transposed times ", dc_MN.shape.rows, " x ",
+              dc_MN.shape.columns, " by ", groups, " groups to ", db_GKN.view.shape.rows, " x ", db_GKN.view.shape.columns);
+  for (Extent g = 0; g < groups; ++g) {
+    const Range rows{begin[g], begin[g + 1]};
+    matmul({a_MK.rows(rows), true}, {dc_MN.rows(rows)}, {db_GKN.view.rows({g * k, (g + 1) * k}), db_GKN.accumulate}, {}, scratch);
+  }
+}
+
+}  // namespace dsx::kernels

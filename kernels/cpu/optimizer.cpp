@@ -1,0 +1,132 @@
+// SPDX-FileCopyrightText: dsx contributors
+// SPDX-License-Identifier: Apache-2.0
+/// The optimizers' passes on the host: slices over threads.
+#include "optimizer_body.hpp"
+#include "support.hpp"
+
+namespace dsx::kernels {
+namespace {
+
+template <class W, class G, class O>
+struct Types {};
+
+/// f(Types<W, G, O>) for the triples of master, gradient and result that occur; others are refused.
+template <class F>
+void dispatch_optimizer(std::string_view kernel, Element master, Element gradient, Element result, F&& f) {
+  const auto is = [&](Element w, Element g, Element o) { return master == w && gradient == g && result == o; };
+  using enum Element;
+  if (is(f32, f32, f32)) return f(Types<float, float, float>{});
+  if (is(f32, f32, bf16)) return f(Types<float, float, dsx::bf16>{});
+  if (is(f32, bf16, f32)) return f(Types<float, dsx::bf16, float>{});
+  if (is(f32, bf16, bf16)) return f(Types<float, dsx::bf16, dsx::bf16>{});
+  if (is(f64, f64, f64)) return f(Types<double, double, double>{});
+  if (is(f64, f64, f32)) return f(Types<double, double, float>{});
+  if (is(f64, f64, bf16)) return f(Types<double, double, dsx::bf16>{});
+  if (is(f64, f32, f64)) return f(Types<double, float, double>{});
+  if (is(f64, f32, f32)) return f(Types<double, float, float>{});
+  if (is(f64, bf16, f64)) return f(Types<double, dsx::bf16, double>{});
+  if (is(f64, bf16, bf16)) return f(Types<double, dsx::bf16, dsx::bf16>{});
+  fail<405>("kernels::", kernel, " has no body for ", name_of(master), " master weights, ", name_of(gradient), " gradients and ", name_of(result),
+            " results");
+}
+
+/// Where the cast result goes: null where there is none, or where it is the master itself.
+template <class O>
+O* cast_result(const View& master, const View& weights) {
+  return weights.data == master.data ? nullptr : weights.pointer<O>();
+}
+Element cast_element(const View& master, const View& weights) { return weights.data ? weights.element : master.element; }
+
+void same_states(std::string_view kernel, const View& master, const View& gradient, const View& weights, std::initializer_list<View> states) {
+  on_host(kernel, {master, gradient, weights});
+  same_shape(kernel, master, gradient);
+  if (weights.data) same_shape(kernel, master, weights);
+  for (const View& state : states) on_host(kernel, {state}), same_shape(kernel, master, state), same_element(kernel, master, state);
+}
+
+}  // namespace
+
+void adamw(const AdamWStep& step, View master, View gradient, View first, View second, View weights) {
+  same_states("adamw", master, gradient, weights, {first, second});
+  dispatch_optimizer("adamw", master.element, gradient.element, cast_element(master, weights), [&]<class W, class G, class O>(Types<W, G, O>) {
+    const auto& body = pick<OptimizerBody<W, G, O>>();
+    O* const result = cast_result<O>(master, weights);
+    in_ranges(master.size(), 4, [&](Range r) {
+      body.adamw(step, master.pointer<W>() + r.begin, gradient.pointer<G>() + r.begin, first.pointer<W>() + r.begin, second.pointer<W>() + r.begin,
+                 result ? result + r.begin : nullptr, r.size());
+    });
+  });
+}
+
+void sgd(const SgdStep& step, View master, View gradient, View velocity, View weights) {
+  same_states("sgd", master, gradient, weights, {});
+  if (velocity.data) same_states("sgd", master, gradient, weights, {velocity});
+  dispatch_optimizer("sgd", master.element, gradient.element, cast_element(master, weights), [&]<class W, class G, class O>(Types<W, G, O>) {
+    const auto& body = pick<OptimizerBody<W, G, O>>();
+    O* const result = cast_result<O>(master, weights);
+    in_ranges(master.size(), 4, [&](Range r) {
+      body.sgd(step, master.pointer<W>() + r.begin, gradient.pointer<G>() + r.begin, velocity.data ? velocity.pointer<W>() + r.begin : nullptr,
+               result ? result + r.begin : nullptr, r.size());
+    });
+  });
+}
+
+void muon_momentum(double momentum, double scale, View gradient, View momentum_state, View out) {
+  same_states("muon_momentum", momentum_state, gradient, out, {});
+  dispatch_optimizer("muon_momentum", momentum_state.element, gradient.element, out.element, [&]<class W, class G, class O>(Types<W, G, O>) {
+    const auto& body = pick<OptimizerBody<W, G, O>>();
+    in_ranges(gradient.size(), 4, [&](Range r) {
+      body.muon_momentum(momentum, scale, gradient.pointer<G>() + r.begin, momentum_state.pointer<W>() + r.begin, out.pointer<O>() + r.begin,
+                         r.size());
+    });
+  });
+}
+
+void step_along(double step, double rate_decay, View master, View direction, View weights) {
+  same_states("step_along", master, direction, weights, {});
+  dispatch_optimizer("step_along", master.element, direction.element, cast_element(master, weights), [&]<class W, class G, class O>(Types<W, G, O>) {
+    const auto& body = pick<OptimizerBody<W, G, O>>();
+    O* const result = cast_result<O>(master, weights);
+    in_ranges(master.size(), 4, [&](Range r) {
+      body.step_along(step, rate_decay, master.pointer<W>() + r.begin, direction.pointer<G>() + r.begin, result ? result + r.begin : nullptr,
+                      r.size());
+    });
+  });
+}
+
+/// Parts of a reduction: a number that doesn't depend on the threads, so the bits don't either.
+constexpr Extent reduction_parts = 64;
+
+double squared_norm(View x) {
+  on_host("squared_norm", {x});
+  double parts[reduction_parts];
+  dispatch(x.element, [&](auto zero) {
+    using T = decltype(zero);
+    const auto& body = pick<NormBody<T>>();
+    in_parallel(reduction_parts, x.size(), [&](Extent i) {
+      const Range r = share({0, x.size()}, reduction_parts, i);
+      parts[i] = body.squared_norm(x.pointer<T>() + r.begin, r.size());
+    });
+  });
+  double sum = 0;
+  for (const double part : parts) sum += part;
+  return sum;
+}
+
+bool all_finite(View x) {
+  on_host("all_finite", {x});
+  bool parts[reduction_parts];
+  dispatch(x.element, [&](auto zero) {
+    using T = decltype(zero);
+    const auto& body = pick<NormBody<T>>();
+    in_parallel(reduction_parts, x.size(), [&](Extent i) {
+      const Range r = share({0, x.size()}, reduction_parts, i);
+      parts[i] = body.all_finite(x.pointer<T>() + r.begin, r.size());
+    });
+  });
+  for (const bool part : parts)
+    if (!part) return false;
+  return true;
+}
+
+}  // namespace dsx::kernels
