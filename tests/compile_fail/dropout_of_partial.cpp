@@ -1,0 +1,19 @@
+// SPDX-FileCopyrightText: dsx contributors
+// SPDX-License-Identifier: Apache-2.0
+// error: dsx-E209
+// most_lines: 8
+#include <dsx/dsx.hpp>
+
+using namespace dsx;
+
+struct UsersMlp {
+  ColumnLinear up{8, 32};
+  RowLinear down{32, 8};
+  Value<Common> operator()(Value<Common> x) const {
+#ifdef FIXED
+    return dropout(fan_in(down(gelu(up(fan_out(x))))), 0.1);
+#else
+    return fan_in(dropout(down(gelu(up(fan_out(x)))), 0.1));
+#endif
+  }
+};

@@ -1,0 +1,13 @@
+// SPDX-FileCopyrightText: dsx contributors
+// SPDX-License-Identifier: Apache-2.0
+// error: dsx-E102
+// most_lines: 8
+#include <dsx/dsx.hpp>
+
+using namespace dsx;
+
+#ifdef FIXED
+inline constexpr Recipe recipe{ZeRO<3>{}, GPipe{}};
+#else
+inline constexpr Recipe recipe{ZeRO<3>{}, Replicate{}};
+#endif

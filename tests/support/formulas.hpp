@@ -1,0 +1,240 @@
+// SPDX-FileCopyrightText: dsx contributors
+// SPDX-License-Identifier: Apache-2.0
+/// What a step of the toy GPT-2 must hold and move, written down from the papers and not from the code: bytes by category,
+/// elements and bytes on the wire by verb and axes.
+///
+///     const auto expected = toy::expect_bytes(cell, rank);       // weights, gradients, state, gathered, of which padding
+///     const toy::Wire wire = toy::expect_wire(cell, rank, step);
+#pragma once
+
+#include "toy_gpt2.hpp"
+
+#include <map>
+
+namespace toy {
+
+enum class Sharding { replicate, zero_1, zero_2, zero_3, hpz, mics };
+enum class Schedule { single, gpipe, one_forward_one_backward };
+enum class Rule { sgd, adamw, muon };
+
+struct Cell {
+  Sharding sharding = Sharding::replicate;
+  Degrees degrees{};
+  Schedule schedule = Schedule::single;
+  Extent micro_batches = 1;
+  bool recompute = false;
+  Rule rule = Rule::sgd;
+  Elements elements{Element::f64, Element::f64, Element::f64};
+
+  Extent ranks() const { return degrees.ranks(); }
+  bool split() const { return degrees.token_split && degrees.tensor > 1; }
+  Feed feed() const { return {degrees.data, micro_batches}; }
+};
+
+inline std::string name_of(Sharding s) {
+  constexpr const char* names[] = {"Replicate", "ZeRO-1", "ZeRO-2", "ZeRO-3", "hpZ", "MiCS"};
+  return names[int(s)];
+}
+inline std::string name_of(Rule r) {
+  constexpr const char* names[] = {"SGD", "AdamW", "Muon"};
+  return names[int(r)];
+}
+inline std::string name_of(const Cell& c) {
+  const auto& d = c.degrees;
+  std::string text = concat(name_of(c.sharding), ", ", name_of(c.rule), ", data ", d.data);
+  if (d.inner > 1) text += concat(" (inner ", d.inner, ")");
+  text += concat(", tensor ", d.tensor, c.split() ? " by tokens" : "", ", pipe ", d.pipe);
+  if (c.schedule != Schedule::single) text += c.schedule == Schedule::gpipe ? " GPipe" : " 1F1B";
+  text += concat(", micro-batches ", c.micro_batches, c.recompute ? ", recompute" : "", ", ", dsx::name_of(c.elements.value));
+  return text;
+}
+
+/// Where a rank stands: tensor counts fastest, then data, then pipe.
+struct Place {
+  Extent tensor, data, stage;
+};
+/// A data coordinate counts the near ranks as its most significant digit.
+inline Place place_of(const Degrees& d, Rank rank) {
+  const Extent near = rank / d.tensor % d.inner, far = rank / d.tensor / d.inner % (d.data / d.inner);
+  return {rank % d.tensor, near * (d.data / d.inner) + far, rank / d.tensor / d.data};
+}
+
+/// Over which axes a policy cuts, as its paper says.
+struct CutOver {
+  Axes forward = Axes::none, backward = Axes::none, gradients = Axes::none, state = Axes::none;
+};
+inline CutOver cuts_of(Sharding s) {
+  switch (s) {
+    case Sharding::replicate: return {};
+    case Sharding::zero_1: return {.state = Axes::data};
+    case Sharding::zero_2: return {.gradients = Axes::data, .state = Axes::data};
+    case Sharding::zero_3: return {Axes::data, Axes::data, Axes::data, Axes::data};
+    case Sharding::hpz: return {Axes::data, Axes::inner, Axes::data, Axes::data};
+    case Sharding::mics: return {Axes::inner, Axes::inner, Axes::inner, Axes::inner};
+  }
+  return {};
+}
+inline Extent ranks_over(const Degrees& d, Axes axes) {
+  Extent n = 1;
+  if (within(Axes::outer, axes)) n *= d.data / d.inner;
+  if (within(Axes::inner, axes)) n *= d.inner;
+  if (within(Axes::tensor, axes)) n *= d.tensor;
+  if (within(Axes::pipe, axes)) n *= d.pipe;
+  return n;
+}
+
+/// The parameters of one unit (of several: a tied table) that are treated alike.
+struct Class {
+  std::vector<Extent> units{};       // on this stage
+  Extent elements = 0, padding = 0;  // on this tensor rank
+  bool uncut_use = false;            // its use sees only some tokens where tokens are split
+  bool on_two_stages = false;
+  std::vector<Extent> matrices{};    // whole
+  Extent size() const { return elements + padding; }
+};
+inline std::vector<Class> classes_of(const Cell& c, Rank rank) {
+  const auto& d = c.degrees;
+  const auto [tensor, data, stage] = place_of(d, rank);
+  const Range here = share({0, units}, d.pipe, stage);
+  const Extent t = d.tensor, my_heads = share({0, heads}, t, tensor).size() * (width / heads), my_hidden = share({0, hidden}, t, tensor).size();
+  std::vector<Class> all;
+  const auto add = [&](Extent unit, Extent elements, bool uncut_use, std::vector<Extent> matrices = {}) {
+    if (here.contains(unit)) all.push_back({{unit}, elements, 0, uncut_use, false, std::move(matrices)});
+  };
+  // The table stands at both ends.
+  Class table{.elements = share({0, vocabulary}, t, tensor).size() * width, .on_two_stages = d.pipe > 1};
+  if (here.contains(0)) table.units.push_back(0);
+  if (here.contains(units - 1)) table.units.push_back(units - 1);
+  if (!table.units.empty()) all.push_back(table);
+  add(0, length * width, true);
+  for (Extent b = 1; b <= blocks; ++b) {
+    add(b, 6 * width, true);                                                                            // two norms, two biases behind a sum
+    add(b, 3 * my_heads + my_hidden, false);                                                            // biases of cut columns
+    add(b, 4 * width * my_heads + 2 * width * my_hidden, false, {3 * width * width, width * width, width * hidden, width * hidden});
+  }
+  // The unused parameter has no use that could leave its gradient partial.
+  if (c.split()) add(units - 1, spare, false), add(units - 1, 2 * width, true);
+  else add(units - 1, spare + 2 * width, true);
+  for (Class& k : all) k.padding = round_up(k.elements, d.data * d.tensor) - k.elements;
+  return all;
+}
+
+struct Bytes {
+  Extent weights = 0, gradients = 0, state = 0, gathered = 0;
+  Extent padding = 0;  // of elements to data x tensor ranks, in elements
+};
+/// Each buffer begins on a line of 64 bytes: that padding is part of the formula.
+inline Bytes expect_bytes(const Cell& c, Rank rank) {
+  const auto buffer = [](Extent elements, Element e) { return round_up(elements * bytes_of(e), 64); };
+  const CutOver cut = cuts_of(c.sharding);
+  const auto over = [&](Axes axes) { return ranks_over(c.degrees, axes); };
+  Bytes b;
+  std::vector<Extent> forward(units), backward(units);
+  for (const Class& k : classes_of(c, rank)) {
+    const Elements e = c.elements;
+    b.padding += k.padding;
+    b.weights += buffer(k.size() / over(cut.forward), e.value);
+    if (cut.forward != cut.backward) b.weights += buffer(k.size() / over(cut.backward), e.value);
+    const bool in_parts = over(cut.gradients) > 1, whole = !in_parts || k.units.size() > 1;
+    if (in_parts) b.gradients += buffer(k.size() / over(cut.gradients), e.gradient);
+    if (whole) b.gradients += buffer(k.size(), e.gradient);
+    if (e.master != e.value) b.state += buffer(k.size() / over(cut.state), e.master);
+    const Extent moments = c.rule == Rule::sgd || (c.rule == Rule::muon && !k.matrices.empty()) ? 1 : 2;
+    b.state += moments * buffer(k.size() / over(cut.state), e.master);
+    for (const Extent u : k.units) {
+      if (over(cut.forward) > 1) forward[u] += buffer(k.size(), e.value);
+      if (over(cut.backward) > 1) backward[u] += buffer(k.size(), e.value);
+      if (!whole) backward[u] += buffer(k.size(), e.gradient);
+    }
+  }
+  for (Extent u = 0; u < units; ++u) b.gathered = std::max({b.gathered, forward[u], backward[u]});
+  return b;
+}
+
+/// Elements of whole buffers and bytes through one rank, by verb and axes.
+struct Wire {
+  struct Row {
+    Extent elements = 0;
+    double bytes = 0;
+    bool operator==(const Row&) const = default;
+  };
+  std::map<std::pair<Verb, Axes>, Row> rows{};
+  bool operator==(const Wire&) const = default;
+
+  void add(Verb verb, Axes axes, Extent ranks, Extent elements, Element element) {
+    if (ranks == 1) return;
+    const double n = double(elements * bytes_of(element)), others = double(ranks - 1) / double(ranks);
+    double bytes = 0;
+    if (verb == Verb::all_reduce) bytes = 2 * n * others;
+    if (verb == Verb::reduce_scatter || verb == Verb::all_gather || verb == Verb::broadcast) bytes = n * others;
+    if (verb == Verb::send) bytes = n;
+    Row& row = rows[{verb, axes}];
+    row.elements += elements, row.bytes += bytes;
+  }
+  static Wire of(const Traffic& traffic) {
+    Wire wire;
+    for (const Traffic::Row& r : traffic.rows()) wire.add(r.verb, r.axes, r.ranks, r.elements, r.element);
+    return wire;
+  }
+  /// Of the rows that differ from another wire's.
+  std::string unlike(const Wire& other) const {
+    std::string text;
+    for (const auto& [key, row] : rows) {
+      const auto found = other.rows.find(key);
+      const Row theirs = found == other.rows.end() ? Row{} : found->second;
+      // Sums of fractions of a byte may be taken in another order.
+      if (row.elements == theirs.elements && std::abs(row.bytes - theirs.bytes) <= 1e-9 * row.bytes) continue;
+      text += concat(text.empty() ? "" : ", ", dsx::name_of(key.first), " over ", to_text(key.second), " ", row.elements, " elements, ", row.bytes, " bytes");
+    }
+    return text;
+  }
+};
+
+/// What a rank moves in one step with the live rows of its micro-batches.
+inline Wire expect_wire(const Cell& c, Rank rank, const std::vector<MicroBatch>& batches) {
+  const auto& d = c.degrees;
+  const auto [value, gradient, master] = c.elements;
+  const CutOver cut = cuts_of(c.sharding);
+  const auto [tensor, data, stage] = place_of(d, rank);
+  Wire wire;
+  const auto add = [&](Verb verb, Axes axes, Extent elements, Element e) { wire.add(verb, axes, ranks_over(d, axes), elements, e); };
+  const Axes world = Axes::data | Axes::tensor | Axes::pipe;
+  add(Verb::all_reduce, Axes::data, 2, Element::f64);  // counts of targets
+  add(Verb::all_reduce, world, 2, Element::f64);       // norm and loss
+
+  for (const Class& k : classes_of(c, rank)) {
+    const Extent times = c.micro_batches * k.units.size();
+    add(Verb::all_gather, cut.forward, times * k.size(), value);
+    add(Verb::all_gather, cut.backward, times * k.size(), value);
+    Extent held = k.size();  // elements of the gradient still here
+    const auto scatter = [&](Axes axes, Extent repeated) { add(Verb::reduce_scatter, axes, repeated * held, gradient), held /= ranks_over(d, axes); };
+    scatter(cut.gradients, c.micro_batches);
+    scatter(cut.state - cut.gradients, 1);
+    add(Verb::all_reduce, Axes::data - cut.state, held, gradient);
+    if (c.split() && k.uncut_use) add(Verb::all_reduce, Axes::tensor, held, gradient);
+    if (k.on_two_stages) add(Verb::all_reduce, Axes::pipe, held, gradient);
+    add(Verb::all_gather, cut.state - cut.forward, k.size() / ranks_over(d, cut.forward), value);
+    if (c.rule == Rule::muon)
+      for (const Extent whole : k.matrices)
+        for (const Verb verb : {Verb::all_reduce, Verb::broadcast}) add(verb, cut.state | Axes::tensor, whole, master);
+  }
+
+  const Range here = share({0, units}, d.pipe, stage);
+  const bool first = here.contains(0), last = here.contains(units - 1);
+  const Extent branches = 2 * overlap(here, {1, units - 1}).size(), fan_ins = branches + first, fan_outs = branches + last;
+  const Extent plays = c.recompute ? 2 : 1;
+  for (const MicroBatch& batch : batches) {
+    const Extent whole = batch.rows() * width, mine = c.split() ? share({0, batch.rows()}, d.tensor, tensor).size() * width : whole;
+    if (c.split()) {
+      add(Verb::reduce_scatter, Axes::tensor, (fan_ins * plays + fan_outs) * whole, value);
+      add(Verb::all_gather, Axes::tensor, (fan_outs * plays + fan_ins) * whole, value);
+    } else {
+      add(Verb::all_reduce, Axes::tensor, (fan_ins * plays + fan_outs) * whole, value);
+    }
+    if (last) add(Verb::all_reduce, Axes::tensor, 3 * batch.rows(), wide(value));  // a softmax's maximum, sum and target
+    for (const Verb verb : {Verb::send, Verb::receive}) add(verb, Axes::pipe, ((first ? 0 : 1) + (last ? 0 : 1)) * mine, value);
+  }
+  return wire;
+}
+
+}  // namespace toy

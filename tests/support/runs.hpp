@@ -1,0 +1,213 @@
+// SPDX-FileCopyrightText: dsx contributors
+// SPDX-License-Identifier: Apache-2.0
+/// Twenty clipped steps of the toy GPT-2 in one cell of the first product (policies, layout, optimizer, precision), each step
+/// held against the formulas of formulas.hpp and the dry plan; and the distance between two such runs.
+///
+///     const toy::Run one = toy::train({}), many = toy::train({toy::Sharding::zero_3, {.data = 2}});
+///     CHECK(many.complaints.empty());
+///     CHECK(toy::distance(many, one) <= 1e-12);
+#pragma once
+
+#include "any_optimizer.hpp"
+#include "formulas.hpp"
+
+
+#include <algorithm>
+#include <mutex>
+
+namespace toy {
+
+inline constexpr Extent steps = 20;
+inline constexpr double clip = 0.3;
+
+inline AnyOptimizer optimizer_of(Rule rule) {
+  // A larger epsilon than usual: a key's bias has no gradient but rounding noise, which Adam would blow up to whole steps.
+  const AdamW adamw{.rate = 3e-3, .epsilon = 1e-5};
+  switch (rule) {
+    case Rule::sgd: return {Sgd{.rate = 0.1, .momentum = 0.9}};
+    case Rule::adamw: return {adamw};
+    case Rule::muon: return {Muon{.rate = 1e-2, .others = adamw}};
+  }
+  return {adamw};
+}
+
+/// A precision given by its elements.
+struct GivenElements {
+  using Slot = PrecisionSlot;
+  Elements chosen;
+  Elements elements() const { return chosen; }
+};
+
+inline AnyRecipe recipe_of(const Cell& c) {
+  const auto sharding = [&]() -> AnySharding {
+    switch (c.sharding) {
+      case Sharding::replicate: return Replicate{};
+      case Sharding::zero_1: return ZeRO<1>{};
+      case Sharding::zero_2: return ZeRO<2>{};
+      case Sharding::zero_3: return ZeRO<3>{};
+      case Sharding::hpz: return HpZ{};
+      case Sharding::mics: return MiCS{};
+    }
+    return Replicate{};
+  }();
+  const AnySchedule schedule = c.schedule == Schedule::single ? AnySchedule{SingleStage{}} : c.schedule == Schedule::gpipe ? AnySchedule{GPipe{}} : AnySchedule{OneForwardOneBackward{}};
+  return {sharding, schedule, AnyOffload{}, AnyPrecision{GivenElements{c.elements}}, c.recompute ? AnyRecompute{RecomputeUnits{}} : AnyRecompute{}};
+}
+
+inline TrainerOptions options_of(const Cell& c) {
+  return {.micro_batches = c.micro_batches, .rows = c.feed().rows(), .clip = clip, .seed = 3};
+}
+
+struct Tensor {
+  std::string path;
+  std::vector<double> values;
+  bool operator==(const Tensor&) const = default;
+};
+struct Run {
+  std::vector<double> losses{}, norms{};
+  std::vector<Tensor> weights{};
+  std::vector<std::string> complaints{};  // of bytes, wire, rows, or what was thrown; at most some
+  Extent gathered = 0;                    // peak bytes
+};
+
+/// Collects what ranks found wrong.
+class Complaints {
+ public:
+  template <class... Parts>
+  void add(const Parts&... parts) {
+    std::lock_guard lock{mutex_};
+    if (all_.size() < 8) all_.push_back(concat(parts...));
+  }
+  std::vector<std::string> take() { return std::move(all_); }
+
+ private:
+  std::mutex mutex_;
+  std::vector<std::string> all_{};
+};
+
+/// The rows of a step that each rank's last unit saw.
+struct Consumed {
+  std::vector<std::vector<RowId>> by_rank;
+};
+
+/// Bytes of the run against the dry session's plan and the formula.
+inline void check_bytes(const Cell& c, const Memory& real, const Memory& plan, Rank rank, Complaints& complaints) {
+  for (Extent k = 0; k < categories; ++k) {
+    const Tally measured = real.tally(Category(k)), planned = plan.tally(Category(k));
+    if (measured.peak != planned.peak)
+      complaints.add("BYTES: rank ", rank, ": ", category_names[k], " peak at ", measured.peak, " bytes, the plan said ", planned.peak);
+  }
+  const Bytes expected = expect_bytes(c, rank);
+  const auto compare = [&](Category k, Extent bytes) {
+    if (const Tally t = real.tally(k); t.peak != bytes)
+      complaints.add("BYTES: rank ", rank, ": ", category_names[Extent(k)], " peak at ", t.peak, " bytes, the formula (with ", expected.padding, " elements of padding) says ", bytes);
+  };
+  compare(Category::weights, expected.weights), compare(Category::gradients, expected.gradients), compare(Category::state, expected.state);
+  compare(Category::gathered, expected.gathered);
+}
+inline void check_wire(const Wire& real, const Wire& expected, const char* whose, Rank rank, Extent step, Complaints& complaints) {
+  const std::string more = real.unlike(expected), less = expected.unlike(real);
+  if (!more.empty() || !less.empty()) complaints.add("WIRE: rank ", rank, ", step ", step, ": moved ", more, "; ", whose, ": ", less);
+}
+/// Data ranks (and tensor ranks where tokens are split) saw disjoint rows, and together all.
+inline void check_rows(const Cell& c, const Consumed& seen, Extent step, Complaints& complaints) {
+  std::vector<RowId> expected, together;
+  for (const Sample& s : samples_of(step))
+    for (Extent t = 0; t < s.ids.size(); ++t) expected.push_back(s.first_row + t);
+  for (Rank r = 0; r < c.ranks(); ++r) {
+    const auto& mine = seen.by_rank[r];
+    const Place place = place_of(c.degrees, r);
+    if (place.stage + 1 == c.degrees.pipe && (c.split() || place.tensor == 0)) together.insert(together.end(), mine.begin(), mine.end());
+  }
+  std::sort(together.begin(), together.end());
+  if (together != expected) complaints.add("ROWS: step ", step, ": the ranks consumed ", together.size(), " rows, the batch has ", expected.size(), " or others");
+}
+
+/// One rank's part of a run; `seen` is shared by the ranks of one process, null elsewhere.
+template <class Recipe>
+void train_rank(Session& session, const Cell& c, const Recipe& recipe, Extent count, Run& run, Complaints& complaints, Consumed* seen) {
+  const Mesh mesh{session, c.degrees};
+  Weights weights{mesh, make_model(), recipe};
+  Trainer trainer{weights, optimizer_of(c.rule), TokenLoss{.chunk = 10}, options_of(c)};
+
+  Session dry = Session::dry(session.rank(), session.ranks());
+  const Mesh dry_mesh{dry, c.degrees};
+  Weights dry_weights{dry_mesh, make_model(), recipe};
+  Trainer dry_trainer{dry_weights, optimizer_of(c.rule), TokenLoss{.chunk = 10}, options_of(c)};
+  dry.traffic.clear();
+  dry_trainer.step({});
+  const Wire planned = Wire::of(dry.traffic);
+
+  for (Extent step = 0; step < count; ++step) {
+    const auto batches = c.feed()(step, mesh.coordinate(Axes::data));
+    if (seen) seen->by_rank[session.rank()].clear(), consumed = &seen->by_rank[session.rank()];
+    session.traffic.clear();
+    const Verdict v = trainer.step(batches);
+    consumed = nullptr;
+    const Wire moved = Wire::of(session.traffic);
+    check_wire(moved, expect_wire(c, session.rank(), batches), "the formula", session.rank(), step, complaints);
+    if (step % 2 == 0) check_wire(moved, planned, "the dry session", session.rank(), step, complaints);  // every row is live
+    if (seen) {
+      mesh.world().barrier();
+      if (session.is_root()) check_rows(c, *seen, step, complaints);
+      mesh.world().barrier();
+    }
+    if (session.is_root()) run.losses.push_back(v.loss), run.norms.push_back(std::sqrt(v.squared_norm));
+  }
+  check_bytes(c, session.memory, dry.memory, session.rank(), complaints);
+  for (const ParameterRecord& r : weights.records()) {
+    auto w = weights.template weight<double>(r.path);
+    if (session.is_root()) run.weights.push_back({r.path, std::move(w)});
+  }
+  if (session.is_root()) run.gathered = session.memory.tally(Category::gathered).peak;
+}
+
+/// On thread ranks, by the recipe given. What is thrown becomes a complaint.
+template <class Recipe>
+Run train(const Cell& c, const Recipe& recipe, Extent count = steps) {
+  Run run;
+  Complaints complaints;
+  Consumed seen{std::vector<std::vector<RowId>>(c.ranks())};
+  try {
+    launch_threads(c.ranks(), [&](Session& session) { train_rank(session, c, recipe, count, run, complaints, &seen); },
+                   {.time_limit = std::chrono::seconds{60}});
+  } catch (const std::exception& e) {
+    complaints.add(e.what());
+  }
+  run.complaints = complaints.take();
+  return run;
+}
+inline Run train(const Cell& c) { return train(c, recipe_of(c)); }
+
+/// Each tensor against its own largest element, but at least 0.1: biases start at 0. A NaN is the largest distance.
+inline double distance(std::span<const double> a, std::span<const double> b, double least_scale) {
+  double worst = a.size() == b.size() ? 0 : 1e30, scale = least_scale;
+  for (Extent i = 0; i < std::min(a.size(), b.size()); ++i) {
+    const double off = std::abs(a[i] - b[i]);
+    worst = off <= worst ? worst : std::isnan(off) ? 1e30 : off;
+    scale = std::max(scale, std::abs(b[i]));
+  }
+  return worst / scale;
+}
+inline bool is_qkv_bias(const std::string& path) { return path.ends_with("qkv.bias"); }
+/// Losses and weights; `key_biases`: whether those count, whose gradient is nothing but noise.
+inline double distance(const Run& a, const Run& b, bool key_biases = true) {
+  double worst = distance(a.losses, b.losses, 0.1);
+  if (a.weights.size() != b.weights.size() || b.weights.empty()) return 1e30;
+  for (Extent i = 0; i < b.weights.size(); ++i) {
+    auto x = a.weights[i].values, y = b.weights[i].values;
+    if (!key_biases && is_qkv_bias(b.weights[i].path)) std::fill_n(x.begin() + width, width, 0), std::fill_n(y.begin() + width, width, 0);
+    worst = std::max(worst, distance(x, y, 0.1));
+  }
+  return worst;
+}
+/// Equal to the last bit.
+inline bool same(const Run& a, const Run& b) { return !b.losses.empty() && a.losses == b.losses && a.norms == b.norms && a.weights == b.weights; }
+
+inline std::string text_of(const std::vector<std::string>& lines) {
+  std::string text;
+  for (const auto& line : lines) text += "\n  " + line;
+  return text;
+}
+
+}  // namespace toy

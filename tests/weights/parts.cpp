@@ -1,0 +1,199 @@
+// SPDX-FileCopyrightText: dsx contributors
+// SPDX-License-Identifier: Apache-2.0
+/// Layers frozen in part learn the rest as if nothing were frozen; and what can't be named, cut or provided is refused by its number.
+#include "support/short_runs.hpp"
+
+#include <doctest/doctest.h>
+
+using namespace dsx;
+using namespace dsx::test;
+
+namespace {
+
+/// A layer of which each parameter may be frozen.
+struct Branch {
+  LayerNorm norm{width};
+  ColumnLinear up{width, 2 * width, {Cut::columns}, Gelu::tanh};
+  RowLinear down{2 * width, width};
+  std::array<Parameter*, 5> all() { return {&norm.gain, &norm.bias, &up.weight, &up.bias, &down.weight}; }
+  void parts(auto& visit) const { visit("norm", norm), visit("up", up), visit("down", down); }
+  Value<Common> operator()(Value<Common> x) const { return x + fan_in(down(up(fan_out(norm(x))))); }
+};
+/// `frozen`: a bit for each parameter of the branch.
+auto model_of(unsigned frozen) {
+  Branch branch;
+  for (Extent i = 0; i < 5; ++i) branch.all()[i]->trained = (frozen >> i & 1) == 0;
+  return Sequential{Named{"e", Embedding{vocabulary, length, width}}, Named{"branch", branch}, Named{"h", Head{vocabulary, width}}};
+}
+
+/// What of the frozen takes memory, and whether the state's bytes are those of the trained.
+struct Look {
+  void operator()(auto& weights) const {
+    Extent state = 0;
+    for (const Bundle& b : weights.bundles().all()) {
+      CHECK(b.states.size() == (b.kind.trained ? 1 : 0));
+      if (!b.kind.trained) CHECK((b.gradient.size() == 0 && b.gradient_part.size() == 0 && b.wide_master.size() == 0));
+      for (const View& v : b.states) state += aligned(v.bytes());
+      for (const Segment& s : b.segments) CHECK(s.held.trained == b.kind.trained);
+    }
+    CHECK(weights.mesh().session().memory.tally(Category::state).now == state);
+  }
+};
+
+void check_every_subset(const Layout& layout) {
+  const ShortRun start = short_run(model_of(0), layout, 0, TokenLoss{}, Look{}), all = short_run(model_of(0), layout, 1, TokenLoss{}, Look{});
+  CHECK(all.thrown == "");
+  CHECK(all.gradients.size() == 8);
+  for (const auto& [path, values] : all.gradients) CHECK(distance(values, std::vector<double>(values.size())) > 1e-9);
+  for (unsigned frozen = 1; frozen < 32; ++frozen) {
+    INFO("frozen: bits of ", frozen);
+    const ShortRun some = short_run(model_of(frozen), layout, 1, TokenLoss{}, Look{});
+    CHECK(some.thrown == "");
+    CHECK(some.losses == all.losses);
+    CHECK(some.weights.size() == 8);
+    for (const auto& [path, values] : some.weights) {
+      INFO(path);
+      const bool trained = some.gradients.contains(path);
+      CHECK(values == (trained ? all : start).weights.at(path));
+      if (trained) CHECK(some.gradients.at(path) == all.gradients.at(path));
+    }
+    CHECK(some.gradients.size() + std::popcount(frozen) == 8);
+  }
+}
+
+/// A layer that names its parameters and buffers as badly as it is told to.
+struct Careless {
+  bool forgets_bias = false, forgets_buffer = false, names_twice = false;
+  Parameter first = vector_parameter(width), second = vector_parameter(width);
+  Buffer buffer{.size = 1};
+  void parts(auto& visit) const {
+    visit("first", first);
+    if (!forgets_bias) visit(names_twice ? "first" : "second", second);
+    if (!forgets_buffer) visit("buffer", buffer);
+  }
+  Value<Common> operator()(Value<Common> x) const {
+    (void)x.pass->buffer(buffer.slot);
+    return add_bias(add_bias(x, first), second);
+  }
+};
+auto model_with(const Careless& a, std::string_view name_of_a = "a", std::string_view name_of_b = "b") {
+  return Sequential{Named{"e", Embedding{vocabulary, length, width}}, Named{name_of_a, a}, Named{name_of_b, Careless{}},
+                    Named{"h", Head{vocabulary, width}}};
+}
+
+/// The text of what building weights on rank 0 of a dry world says.
+template <class Model, class Recipe>
+std::string refusal(const Degrees& degrees, const Model& model, const Recipe& recipe) {
+  Session session = Session::dry(0, degrees.ranks());
+  const Mesh mesh{session, degrees};
+  try {
+    const Weights weights{mesh, model, recipe};
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "nothing";
+}
+template <class Model>
+std::string refusal(const Degrees& degrees, const Model& model) {
+  return refusal(degrees, model, Layout{}.recipe());
+}
+
+/// Lets one kind rest elsewhere than on the device.
+struct Elsewhere {
+  using Slot = OffloadSlot;
+  Kind kind;
+  Tier tier;
+  Tier rests(Kind k, const ParameterInfo&) const { return k == kind ? tier : Tier::device; }
+};
+/// Gives a codec at one site, for matrices.
+struct Packs {
+  using Slot = QuantizerSlot;
+  int site;
+  const Codec* codec(QuantSite s, const ParameterInfo& info) const {
+    static const int some_codec = 0;
+    return int(s) == site && info.role == Role::matrix ? reinterpret_cast<const Codec*>(&some_codec) : nullptr;
+  }
+};
+struct Grains {
+  using Slot = SummationSlot;
+  bool fixed;
+  bool fixed_grains() const { return fixed; }
+};
+struct Exchanges {
+  using Slot = AttentionSlot;
+  bool cuts;
+  bool cuts_sequences() const { return cuts; }
+};
+
+}  // namespace
+
+TEST_CASE("whatever of a layer is frozen, its other parameters learn as without") { check_every_subset({}); }
+
+TEST_CASE("whatever of a layer is frozen, its other parameters learn as without, sharded and recomputed") {
+  check_every_subset({.degrees = {.data = 2}, .sharding = ZeRO<3>{}, .recompute = RecomputeUnits{}});
+}
+
+TEST_CASE("a vocabulary or heads that are fewer than the tensor ranks are refused: dsx-E313") {
+  const auto ends = [](Extent entries) { return Sequential{Embedding{entries, length, width}, CausalAttention{width, 2}, Head{entries, width}}; };
+  CHECK(refusal({.tensor = 2}, ends(3)) == "nothing");
+  CHECK(refusal({.tensor = 2}, ends(2)) == "nothing");
+  CHECK(refusal({.tensor = 2}, ends(1)) == "dsx-E313: 1 rows in 1 pieces by grains of 1 can't be cut for 2 ranks along tensor");
+  CHECK(refusal({.tensor = 4}, ends(3)) == "dsx-E313: 3 rows in 1 pieces by grains of 1 can't be cut for 4 ranks along tensor");
+  CHECK(refusal({.tensor = 3}, ends(3)) == "dsx-E313: 24 columns in 3 pieces by grains of 4 can't be cut for 3 ranks along tensor");
+}
+
+TEST_CASE("pieces and grains that don't divide what they cut are refused on any number of ranks: dsx-E313") {
+  const auto cut = [](Split split) {
+    Branch branch;
+    branch.up.weight.split = branch.up.bias.split = split;
+    return Sequential{Named{"e", Embedding{vocabulary, length, width}}, Named{"branch", branch}, Named{"h", Head{vocabulary, width}}};
+  };
+  CHECK(refusal({}, cut({Cut::columns, 2, 4})) == "nothing");
+  CHECK(refusal({}, cut({Cut::columns, 3, 2})) == "dsx-E313: 16 columns in 3 pieces by grains of 2 can't be cut for 1 ranks along tensor");
+  CHECK(refusal({.tensor = 2}, cut({Cut::columns, 1, 5})) == "dsx-E313: 16 columns in 1 pieces by grains of 5 can't be cut for 2 ranks along tensor");
+  CHECK(refusal({}, cut({Cut::columns, 1, 0})).starts_with("dsx-E313"));
+}
+
+TEST_CASE("two parameters of one path are refused, in one layer and in two of one name: dsx-E411") {
+  CHECK(refusal({}, model_with({})) == "nothing");
+  const std::string way_out = "; give the layers that hold them names of their own";
+  CHECK(refusal({}, model_with({.names_twice = true})) == "dsx-E411: two parameters are called a.first" + way_out);
+  CHECK(refusal({}, model_with({}, "same", "same")) == "dsx-E411: two parameters are called same.first" + way_out);
+  CHECK(refusal({.pipe = 4}, model_with({}, "same", "same")).starts_with("dsx-E411"));
+}
+
+TEST_CASE("a parameter or a buffer that its layer's parts() doesn't name is refused when weights are made: dsx-E412") {
+  CHECK(refusal({}, model_with({.forgets_bias = true})) == "dsx-E412: unit 1 uses a parameter that no parts() names");
+  CHECK(refusal({}, model_with({.forgets_buffer = true})) == "dsx-E412: unit 1 uses a buffer that no parts() names");
+}
+
+TEST_CASE("a policy that asks for what isn't provided is refused, not passed over: dsx-E109") {
+  const auto model = model_with({});
+  for (const Kind kind : {Kind::weights, Kind::gradients, Kind::state, Kind::activations}) {
+    const auto with = [&](Tier tier) {
+      return refusal({}, model, AnyRecipe{AnySharding{}, AnySchedule{}, AnyOffload{Elsewhere{kind, tier}}, AnyPrecision{}, AnyRecompute{}});
+    };
+    CHECK(with(Tier::device) == "nothing");
+    CHECK(with(Tier::host) == "dsx-E109: the offload policy lets something of e.tokens rest on the host; only the device is provided");
+    CHECK(with(Tier::disk) == "dsx-E109: the offload policy lets something of e.tokens rest on the disk; only the device is provided");
+  }
+  const auto with = [&](int site, bool fixed, bool cuts) {
+    const auto branch = Sequential{Named{"e", Embedding{vocabulary, length, width}}, Named{"branch", Branch{}}, Named{"h", Head{vocabulary, width}}};
+    return refusal({}, branch, Recipe{Packs{site}, Grains{fixed}, Exchanges{cuts}});
+  };
+  CHECK(with(-1, false, false) == "nothing");
+  for (const int site : {0, 1, 2, 3})
+    CHECK(with(site, false, false) == "dsx-E109: the quantizer gives a codec for branch.up.weight; no site packs values");
+  CHECK(with(-1, true, false) == "dsx-E109: the summation policy asks for fixed grains; sums follow the layout");
+  CHECK(with(-1, false, true) == "dsx-E109: the attention exchange cuts sequences; each rank attends to whole ones");
+}
+
+TEST_CASE("axes along which a mesh knows no ranks are refused: dsx-E312") {
+  Session session = Session::dry(0, 4);
+  const Mesh mesh{session, {.data = 2, .pipe = 2}};
+  CHECK(mesh.along(Axes::data).size() == 2);
+  const char* text = "dsx-E312: no ranks are known along sequence; ask for one axis, or for data, outer, inner, expert or expert_data with tensor";
+  CHECK_THROWS_WITH_AS((void)mesh.along(Axes::sequence), text, Error);
+  CHECK_THROWS_WITH_AS((void)mesh.size(Axes::sequence), text, Error);
+  CHECK(number_of([&] { (void)mesh.coordinate(Axes::tensor | Axes::pipe); }) == 312);
+}
