@@ -7,7 +7,10 @@
 
 find_package(Threads REQUIRED)
 
-find_package(Eigen3 3.4 REQUIRED NO_MODULE)
+# Eigen: the oracle of tests.
+if(DSX_BUILD_TESTS)
+  find_package(Eigen3 3.4 REQUIRED NO_MODULE)
+endif()
 find_package(nlohmann_json 3.10 REQUIRED)
 find_package(PCRE2 REQUIRED)
 set(dsx_link_groups pcre2)
@@ -49,7 +52,7 @@ if(DSX_HAS_OPENMP)
   list(APPEND dsx_link_groups openmp)
 endif()
 
-# oneDNN: a build of it that is linked to libgomp may not meet libomp in one process.
+# oneDNN: what benchmarks compare dsx's products with. A build of it that is linked to libgomp may not meet libomp in one process.
 set(note "not found")
 set(usable OFF)
 if(NOT DSX_ENABLE_ONEDNN STREQUAL "OFF")
@@ -64,10 +67,6 @@ if(NOT DSX_ENABLE_ONEDNN STREQUAL "OFF")
   endif()
 endif()
 dsx_feature(ONEDNN "${usable}" "${note}")
-if(DSX_HAS_ONEDNN)
-  list(APPEND dsx_link_groups onednn)
-  set(dsx_link_onednn ${oneDNN_LIBRARY})
-endif()
 
 # MPI: the C interface only.
 set(note "not found")

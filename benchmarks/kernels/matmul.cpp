@@ -9,6 +9,10 @@
 
 #include <vector>
 
+#if DSX_HAS_ONEDNN
+#include <dnnl.hpp>
+#endif
+
 namespace {
 
 using namespace dsx;
@@ -41,6 +45,27 @@ void shapes(benchmark::internal::Benchmark* b) {
   b->UseRealTime();
 }
 BENCHMARK(product<float>)->Apply(shapes);
+
+#if DSX_HAS_ONEDNN
+/// The same product by oneDNN, its primitive made beforehand, in plain layouts.
+void onednn(benchmark::State& state) {
+  const dnnl::memory::dim m = state.range(0), n = state.range(1), k = state.range(2);
+  const auto layout = [](dnnl::memory::dim rows, dnnl::memory::dim columns, bool transposed) {
+    return dnnl::memory::desc{{rows, columns}, dnnl::memory::data_type::f32, transposed ? dnnl::memory::format_tag::ba : dnnl::memory::format_tag::ab};
+  };
+  std::vector<float> a(std::size_t(m * k), 0.5F), b(std::size_t(k * n), 0.25F), c(std::size_t(m * n));
+  const dnnl::engine engine{dnnl::engine::kind::cpu, 0};
+  dnnl::stream stream{engine};
+  const auto left = layout(m, k, state.range(3)), right = layout(k, n, state.range(4)), out = layout(m, n, false);
+  const dnnl::matmul matmul{dnnl::matmul::primitive_desc{dnnl::matmul::desc{left, right, out}, engine}};
+  const std::unordered_map<int, dnnl::memory> arguments{{DNNL_ARG_SRC, dnnl::memory{left, engine, a.data()}},
+                                                        {DNNL_ARG_WEIGHTS, dnnl::memory{right, engine, b.data()}},
+                                                        {DNNL_ARG_DST, dnnl::memory{out, engine, c.data()}}};
+  for (auto _ : state) matmul.execute(stream, arguments), stream.wait();
+  state.counters["FLOP/s"] = benchmark::Counter(2.0 * double(m * n * k), benchmark::Counter::kIsIterationInvariantRate, benchmark::Counter::kIs1000);
+}
+BENCHMARK(onednn)->Apply(shapes);
+#endif
 BENCHMARK(product<bf16>)->Apply(shapes);
 
 }  // namespace
