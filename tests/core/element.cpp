@@ -35,7 +35,8 @@ TEST_CASE("every bfloat16 becomes a float and comes back") {
     x.bits = std::uint16_t(bits);
     const float wide = x;
     if (std::isnan(wide)) {
-      if (const bool is_one = (bits & 0x7F80) == 0x7F80 && (bits & 0x7F) != 0, stays = std::isnan(float(bf16{wide})); !is_one || !stays) FAIL_CHECK("NaN ", bits);
+      if (const bool is_one = (bits & 0x7F80) == 0x7F80 && (bits & 0x7F) != 0, stays = std::isnan(float(bf16{wide})); !is_one || !stays)
+        FAIL_CHECK("NaN ", bits);
     } else if (const bool finite = std::isfinite(wide); bf16{wide}.bits != bits || (finite && double(wide) != value_of(std::uint16_t(bits)))) {
       FAIL_CHECK("bits ", bits, " became ", wide);
     }

@@ -22,7 +22,8 @@ TEST_CASE("Philox gives the known answers of its authors") {
 TEST_CASE("a draw is a function of key, row and column alone") {
   const RandomKey key{.seed = 5, .step = 3, .unit = 2, .ordinal = 1};
   for (const RowId row : {RowId(0), RowId(77), RowId(1) << 40})
-    for (std::uint32_t column = 0; column < 9; ++column) CHECK(uniform(key, row, column) == to_uniform(random_words(key, row, column / 4)[column % 4]));
+    for (std::uint32_t column = 0; column < 9; ++column)
+      CHECK(uniform(key, row, column) == to_uniform(random_words(key, row, column / 4)[column % 4]));
 }
 
 TEST_CASE("every part of the key, and the row, gives other numbers") {

@@ -66,7 +66,8 @@ struct Case {
 };
 
 auto trainer_of(Case& c, TrainerOptions options) {
-  return Trainer<Weights<Gpt2, Chosen>, AdamW, TokenLoss>{c.weights, AdamW{.rate = 1e-3, .beta_1 = 0.9, .beta_2 = 0.95, .epsilon = 1e-8, .decay = 0.1}, TokenLoss{64}, options};
+  return Trainer<Weights<Gpt2, Chosen>, AdamW, TokenLoss>{
+      c.weights, AdamW{.rate = 1e-3, .beta_1 = 0.9, .beta_2 = 0.95, .epsilon = 1e-8, .decay = 0.1}, TokenLoss{64}, options};
 }
 
 /// The gradient of a key's bias is rounding noise, for softmax doesn't feel it, and Adam makes steps of noise.
@@ -208,7 +209,8 @@ TEST_CASE("20 clipped AdamW steps of GPT-2 equal PyTorch's") {
       if (!twice) CHECK(relative(compared(mine), compared(theirs_in_float)) < 1e-5);
       if (keys) {
         double farthest = 0;
-        for (Extent i = mine.size() / 3; i < mine.size() / 3 * 2; ++i) farthest = std::max(farthest, std::abs(mine[i] - (twice ? exact : theirs_in_float)[i]));
+        for (Extent i = mine.size() / 3; i < mine.size() / 3 * 2; ++i)
+          farthest = std::max(farthest, std::abs(mine[i] - (twice ? exact : theirs_in_float)[i]));
         // Two orders of summing in float already part by 1e-3 here, as golden/README.md's own two runs do.
         CHECK(farthest < (twice ? 1e-10 : 2e-3));
       }

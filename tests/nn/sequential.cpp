@@ -69,10 +69,10 @@ struct Diary {
 TEST_CASE("named layers give paths, unnamed ones their number") {
   const Declared all = declared(Sequential{Named{"embedding", Embedding{8, 4, 6}}, Repeat{2, Residual{LayerNorm{6}, Named{"mlp", Mlp{6, 12}}}},
                                            Named{"final", Chain{LayerNorm{6}, Named{"head", Head{8, 6}}}}});
-  const std::vector<std::string> expected{"embedding.tokens", "embedding.positions",
-                                          "1.0.0.gain", "1.0.0.bias", "1.0.mlp.up.weight", "1.0.mlp.up.bias", "1.0.mlp.down.weight", "1.0.mlp.down_bias",
-                                          "1.1.0.gain", "1.1.0.bias", "1.1.mlp.up.weight", "1.1.mlp.up.bias", "1.1.mlp.down.weight", "1.1.mlp.down_bias",
-                                          "final.0.gain", "final.0.bias", "final.head.table"};
+  const std::vector<std::string> expected{"embedding.tokens",  "embedding.positions", "1.0.0.gain",          "1.0.0.bias",        "1.0.mlp.up.weight",
+                                          "1.0.mlp.up.bias",   "1.0.mlp.down.weight", "1.0.mlp.down_bias",   "1.1.0.gain",        "1.1.0.bias",
+                                          "1.1.mlp.up.weight", "1.1.mlp.up.bias",     "1.1.mlp.down.weight", "1.1.mlp.down_bias", "final.0.gain",
+                                          "final.0.bias",      "final.head.table"};
   CHECK(all.paths == expected);
   CHECK(all.units == std::vector<Unit>{0, 1, 2, 3});
 }
@@ -145,7 +145,11 @@ TEST_CASE("a chain runs its layers in order") {
 }
 
 TEST_CASE("the parts of a cut parameter cover the whole once, in pieces and by grains") {
-  for (const auto& [shape, split] : {std::pair<Shape, Split>{{5, 36}, {Cut::columns, 3, 3}}, {{12, 5}, {Cut::rows, 1, 4}}, {{7, 3}, {Cut::rows}}, {{3, 8}, {Cut::columns, 2, 1}}, {{3, 8}, {}}})
+  for (const auto& [shape, split] : {std::pair<Shape, Split>{{5, 36}, {Cut::columns, 3, 3}},
+                                     {{12, 5}, {Cut::rows, 1, 4}},
+                                     {{7, 3}, {Cut::rows}},
+                                     {{3, 8}, {Cut::columns, 2, 1}},
+                                     {{3, 8}, {}}})
     for (Extent ranks = 1; ranks <= 3; ++ranks) {
       Parameter p;
       p.shape = shape, p.split = split;
@@ -168,6 +172,7 @@ TEST_CASE("a parameter that its axis can't cut is refused: dsx-E313") {
     p.shape = shape, p.split = split;
     return LocalPart{p, ranks, 0};
   };
-  CHECK_THROWS_WITH_AS(part({4, 10}, {Cut::columns, 3, 1}, 1), "dsx-E313: 10 columns in 3 pieces by grains of 1 can't be cut for 1 ranks along tensor", Error);
+  CHECK_THROWS_WITH_AS(part({4, 10}, {Cut::columns, 3, 1}, 1),
+                       "dsx-E313: 10 columns in 3 pieces by grains of 1 can't be cut for 1 ranks along tensor", Error);
   CHECK_THROWS_WITH_AS(part({4, 10}, {Cut::rows}, 5), "dsx-E313: 4 rows in 1 pieces by grains of 1 can't be cut for 5 ranks along tensor", Error);
 }

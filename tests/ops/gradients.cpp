@@ -81,7 +81,8 @@ std::vector<Case> cases(Extent ranks) {
   add("dropout", {r({7, 6})}, [](Workbench& b) { b.weigh(dropout(b.given<Common>(0), 0.4) + dropout(b.given<Common>(0), 0.2)); });
   add("dropout of whole rows on every rank", {r({7, 6})}, [](Workbench& b) { b.weigh(dropout(fan_out(b.given<Common>(0)), 0.4)); });
   add("bias of the residual stream", {r({7, 6}), r({1, 6})}, [](Workbench& b) { b.weigh(add_bias(b.given<Common>(0), b.parameter(1))); });
-  add("bias of columns", {r({7, 6}, by_columns), r({1, 6}, by_columns)}, [](Workbench& b) { b.weigh(add_bias(b.given<Sharded>(0), b.parameter(1))); });
+  add("bias of columns", {r({7, 6}, by_columns), r({1, 6}, by_columns)},
+      [](Workbench& b) { b.weigh(add_bias(b.given<Sharded>(0), b.parameter(1))); });
   add("bias of whole rows", {r({7, 6}), r({1, 6})}, [](Workbench& b) { b.weigh(add_bias(b.given<Replicated>(0), b.parameter(1))); });
   add("layer norm of the residual stream", {r({7, 6}), r({1, 6}, {}, 1), r({1, 6})}, [](Workbench& b) {
     const auto x = b.given<Common>(0);
@@ -155,7 +156,8 @@ std::vector<Case> cases(Extent ranks) {
     b.cut();
     const auto y = b.pass().recompute([](Value<Common> v) { return gelu(scale(v, 2)); }, x);
     b.cut();
-    b.weigh(b.pass().recompute([&b](Value<Common> v) { return b.pass().recompute([](Value<Common> w) { return gelu(scale(w, 0.5)); }, scale(v, 3)); }, y));
+    b.weigh(b.pass().recompute([&b](Value<Common> v) { return b.pass().recompute([](Value<Common> w) { return gelu(scale(w, 0.5)); }, scale(v, 3)); },
+                               y));
   });
   add("recompute with dropout on both sides of it", {r({7, 6}), r({6, 6})}, [](Workbench& b) {
     const auto x = dropout(b.given<Common>(0), 0.3);
@@ -174,15 +176,19 @@ std::vector<Case> cases(Extent ranks) {
     b.cut();
     b.weigh(b.pass().recompute(inner, y));
   });
-  add("a block of a transformer, cut and recomputed", {r({7, 8}), r({1, 8}, {}, 1), r({1, 8}), r({8, 24}, {Cut::columns, 3, 4}), r({8, 8}, {Cut::rows, 1, 4}), r({1, 8})}, [](Workbench& b) {
-    const auto x = b.given<Common>(0);
-    b.cut();
-    b.weigh(b.pass().recompute([&b](Value<Common> v) {
-      const Extent heads = b.pass().tensor().part(2).size();
-      const auto qkv = linear<op::MatmulColumns>(fan_out(layer_norm(v, b.parameter(1), b.parameter(2))), b.parameter(3));
-      return v + dropout(add_bias(fan_in(linear<op::MatmulRows>(causal_attention(qkv, {heads, heads, 4}), b.parameter(4))), b.parameter(5)), 0.1);
-    }, x));
-  });
+  add("a block of a transformer, cut and recomputed",
+      {r({7, 8}), r({1, 8}, {}, 1), r({1, 8}), r({8, 24}, {Cut::columns, 3, 4}), r({8, 8}, {Cut::rows, 1, 4}), r({1, 8})}, [](Workbench& b) {
+        const auto x = b.given<Common>(0);
+        b.cut();
+        b.weigh(b.pass().recompute(
+            [&b](Value<Common> v) {
+              const Extent heads = b.pass().tensor().part(2).size();
+              const auto qkv = linear<op::MatmulColumns>(fan_out(layer_norm(v, b.parameter(1), b.parameter(2))), b.parameter(3));
+              return v +
+                     dropout(add_bias(fan_in(linear<op::MatmulRows>(causal_attention(qkv, {heads, heads, 4}), b.parameter(4))), b.parameter(5)), 0.1);
+            },
+            x));
+      });
   return all;
 }
 
@@ -211,7 +217,8 @@ void check_on_two_ranks(bool token_split) {
       CHECK(std::abs(two.loss - one.loss) < 1e-12);
       for (Slot s = 0; s < one.gradients.size(); ++s)
         for (Extent e = 0; e < one.gradients[s].size(); ++e)
-          if (const double difference = std::abs(two.gradients[s][e] - one.gradients[s][e]); !(difference < 1e-12)) FAIL_CHECK("parameter ", s, ", element ", e, " is off by ", difference);
+          if (const double difference = std::abs(two.gradients[s][e] - one.gradients[s][e]); !(difference < 1e-12))
+            FAIL_CHECK("parameter ", s, ", element ", e, " is off by ", difference);
     }
   }
 }

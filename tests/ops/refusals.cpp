@@ -42,11 +42,14 @@ TEST_CASE("sums of unlike shapes and impossible dropout are refused: dsx-E301") 
 }
 
 TEST_CASE("weights whose inner extent isn't the value's are refused: dsx-E302") {
-  CHECK(refusal({5, 4}, [](Workbench& b) { b.weigh(linear<op::Matmul>(b.given<Common>(0), b.parameter(1))); }) == "dsx-E302: a value of 6 columns times a weight of 5 rows");
+  CHECK(refusal({5, 4}, [](Workbench& b) { b.weigh(linear<op::Matmul>(b.given<Common>(0), b.parameter(1))); }) ==
+        "dsx-E302: a value of 6 columns times a weight of 5 rows");
   CHECK(refusal({6, 4}, [](Workbench& b) { b.weigh(linear<op::Matmul>(b.given<Common>(0), b.parameter(1), nullptr, {}, true)); }) ==
         "dsx-E302: a value of 6 columns times a weight of 4 rows");
-  CHECK(refusal({1, 5}, [](Workbench& b) { b.weigh(add_bias(b.given<Common>(0), b.parameter(1))); }) == "dsx-E302: a value of 6 columns plus a bias of 5");
-  CHECK(refusal({1, 5}, [](Workbench& b) { b.weigh(layer_norm(b.given<Common>(0), b.parameter(1), b.parameter(1))); }) == "dsx-E302: a value of 6 columns under a norm of 5");
+  CHECK(refusal({1, 5}, [](Workbench& b) { b.weigh(add_bias(b.given<Common>(0), b.parameter(1))); }) ==
+        "dsx-E302: a value of 6 columns plus a bias of 5");
+  CHECK(refusal({1, 5}, [](Workbench& b) { b.weigh(layer_norm(b.given<Common>(0), b.parameter(1), b.parameter(1))); }) ==
+        "dsx-E302: a value of 6 columns under a norm of 5");
   CHECK(refusal({7, 5}, [](Workbench& b) { b.weigh(causal_attention(b.given<Sharded>(1), {2, 1, 2})); }) ==
         "dsx-E302: attention of 2 + 2 x 1 heads of 2 needs 8 columns, the value has 5");
 }
@@ -62,7 +65,9 @@ TEST_CASE("tokens and targets outside the vocabulary are refused: dsx-E306") {
     b.weigh(fan_in(lookup(Tokens{&b.pass()}, b.parameter(1))));
     b.pass().add_loss(cross_entropy({fan_out(b.given<Common>(0)), 1, {0, 7}, 7}, 3), 0.25);
   };
-  const auto refusal = [&](Shape shape, const Workbench::Graph& g, const std::function<void(Workbench&)>& change) { return ::refusal(shape, g, change, {Cut::rows}); };
+  const auto refusal = [&](Shape shape, const Workbench::Graph& g, const std::function<void(Workbench&)>& change) {
+    return ::refusal(shape, g, change, {Cut::rows});
+  };
   CHECK(refusal({7, 6}, graph, [](Workbench&) {}) == "nothing");
   CHECK(refusal({7, 6}, graph, [](Workbench& b) { b.ids[4] = 7; }) == "dsx-E306: token 7 of a vocabulary of 7");
   CHECK(refusal({7, 6}, graph, [](Workbench& b) { b.ids[0] = -1; }) == "dsx-E306: token -1 of a vocabulary of 7");

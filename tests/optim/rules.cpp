@@ -26,7 +26,8 @@ void idle_step(AnyOptimizer optimizer, AnyPrecision precision, Extent steps, Che
     for (const ParameterRecord& r : weights.records()) weights.assign(r.path, std::span<const double>{std::vector<double>(r.shape.size(), 2)});
     for (Extent step = 0; step < steps; ++step) {
       trainer.accumulate(std::span{&batch, 1});
-      for (const ParameterRecord& r : weights.records()) weights.assign(r.path, std::span<const double>{std::vector<double>(r.shape.size())}, {Which::Of::gradient});
+      for (const ParameterRecord& r : weights.records())
+        weights.assign(r.path, std::span<const double>{std::vector<double>(r.shape.size())}, {Which::Of::gradient});
       trainer.commit(trainer.verdict());
     }
     for (const ParameterRecord& r : weights.records()) {

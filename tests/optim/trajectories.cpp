@@ -86,17 +86,20 @@ std::map<std::string, Run> run(Optimizer optimizer, AnyPrecision precision, cons
     }
   }
   for (const std::string& name : names)
-    for (Extent i = 0; i < optimizer.states({.role = Role::matrix}).size(); ++i) runs[name].states.push_back(weights.template collect<double>(path(name), {Which::Of::state, i}));
+    for (Extent i = 0; i < optimizer.states({.role = Role::matrix}).size(); ++i)
+      runs[name].states.push_back(weights.template collect<double>(path(name), {Which::Of::state, i}));
   return runs;
 }
 
 /// Against the file's `<optimizer>.<parameter>` and `float64.<optimizer>.<parameter>`; the file keeps final states in float.
 template <class Optimizer>
-void compare(Optimizer optimizer, const std::string& name, std::vector<std::string> states, std::vector<std::string> names = {"matrix", "vector", "scalar", "one_by_one"}) {
+void compare(Optimizer optimizer, const std::string& name, std::vector<std::string> states,
+             std::vector<std::string> names = {"matrix", "vector", "scalar", "one_by_one"}) {
   std::map<std::string, std::vector<double>> initial, gradients;
   std::map<std::string, Shape> shapes;
   for (const auto& [parameter, shape] : all_parameters) {
-    initial[parameter] = numbers(file(), std::string{"initial."} + parameter), gradients[parameter] = numbers(file(), std::string{"gradient."} + parameter);
+    initial[parameter] = numbers(file(), std::string{"initial."} + parameter),
+    gradients[parameter] = numbers(file(), std::string{"gradient."} + parameter);
     shapes[parameter] = shape;
   }
   for (const double scale : {1.0, 0.25})  // clipping scales what the kernel reads
@@ -107,7 +110,8 @@ void compare(Optimizer optimizer, const std::string& name, std::vector<std::stri
         if (twice) CHECK(relative(mine.values, numbers(file(), "float64." + name + "." + parameter)) < 1e-12);
         else CHECK(relative(mine.values, numbers(file(), name + "." + parameter)) < 1e-5);
         REQUIRE(mine.states.size() == states.size());
-        for (Extent i = 0; i < states.size(); ++i) CHECK(relative(mine.states[i], numbers(file(), name + ".state." + parameter + "." + states[i])) < 1e-5);
+        for (Extent i = 0; i < states.size(); ++i)
+          CHECK(relative(mine.states[i], numbers(file(), name + ".state." + parameter + "." + states[i])) < 1e-5);
       }
     }
 }
@@ -135,8 +139,9 @@ TEST_CASE("five Newton-Schulz steps of tall, wide and square matrices equal the 
     for (const bool twice : {false, true}) {
       INFO(name);
       // Without momentum, at rate 1 and from 0 a step is the orthogonalised gradient, stretched and turned round.
-      const auto runs = run(Muon{.rate = 1, .momentum = 0, .decay = 0}, twice ? AnyPrecision{Fp64{}} : AnyPrecision{Fp32{}}, {name}, 1,
-                            {{name, std::vector<double>(shape.size())}}, {{name, numbers(file(), "newton_schulz." + name + ".input")}}, {{name, shape}});
+      const auto runs =
+          run(Muon{.rate = 1, .momentum = 0, .decay = 0}, twice ? AnyPrecision{Fp64{}} : AnyPrecision{Fp32{}}, {name}, 1,
+              {{name, std::vector<double>(shape.size())}}, {{name, numbers(file(), "newton_schulz." + name + ".input")}}, {{name, shape}});
       std::vector<double> mine = runs.at(name).values;
       for (double& x : mine) x /= -std::sqrt(std::max(1.0, double(shape.rows) / double(shape.columns)));
       CHECK(relative(mine, numbers(file(), (twice ? "float64.newton_schulz." : "newton_schulz.") + name + ".output")) < (twice ? 1e-12 : 1e-5));

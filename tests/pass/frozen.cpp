@@ -54,8 +54,9 @@ TEST_CASE("a norm's gain and bias freeze apart") {
 }
 
 TEST_CASE("biases, tables and heads freeze") {
-  check_every_subset({test::random({7, 6}, 0, {Cut::rows}), test::random({5, 6}), test::random({1, 6}), test::random({7, 6}, 0, {Cut::rows})}, [](Workbench& b) {
-    const auto x = add_bias(add_positions(fan_in(lookup(Tokens{&b.pass()}, b.parameter(0))), b.parameter(1)), b.parameter(2));
-    b.pass().add_loss(cross_entropy({fan_out(x), 3, {0, 7}, 7}, 3), 0.25);
-  });
+  check_every_subset({test::random({7, 6}, 0, {Cut::rows}), test::random({5, 6}), test::random({1, 6}), test::random({7, 6}, 0, {Cut::rows})},
+                     [](Workbench& b) {
+                       const auto x = add_bias(add_positions(fan_in(lookup(Tokens{&b.pass()}, b.parameter(0))), b.parameter(1)), b.parameter(2));
+                       b.pass().add_loss(cross_entropy({fan_out(x), 3, {0, 7}, 7}, 3), 0.25);
+                     });
 }

@@ -49,7 +49,9 @@ TEST_CASE("a value that no loss depends on is refused in backward, and allowed w
 }
 
 TEST_CASE("a parameter whose uses leave its gradient partial over different axes is refused on every rank: dsx-E403") {
-  const auto graph = [](Workbench& b) { b.weigh(add_bias(b.given<Common>(0), b.parameter(1))), b.weigh(add_bias(b.given<Replicated>(0), b.parameter(1))); };
+  const auto graph = [](Workbench& b) {
+    b.weigh(add_bias(b.given<Common>(0), b.parameter(1))), b.weigh(add_bias(b.given<Replicated>(0), b.parameter(1)));
+  };
   CHECK(refusal({}, graph) == 0);
   CHECK(refusal({.tensor = 2}, graph) == 403);
 }
@@ -93,7 +95,8 @@ TEST_CASE("a pass that is recorded can't attend to a cache; one that isn't asks 
       pass.saved.reserve(4096);
       pass.open({.bound = 4}, 0, 0), pass.enter(0, none);
       const auto qkv = pass.make<Sharded>(18);
-      if (recording) CHECK_THROWS_WITH_AS(causal_attention(qkv, {2, 2, 3}), "dsx-E408: a pass that is recorded for its gradient can't attend to a cache", Error);
+      if (recording)
+        CHECK_THROWS_WITH_AS(causal_attention(qkv, {2, 2, 3}), "dsx-E408: a pass that is recorded for its gradient can't attend to a cache", Error);
       else CHECK(pass.shape(causal_attention(qkv, {2, 2, 3}).node).columns == 6);
       CHECK(cache.calls == (recording ? 0 : 1));
     }

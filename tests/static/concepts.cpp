@@ -12,7 +12,9 @@ namespace {
 // A user's policies, written with no other knowledge than the concept's page.
 struct UsersSharding {
   using Slot = ShardingSlot;
-  Residency residency(const ParameterInfo& info, const Mesh&) const { return info.whole.size() < 100 ? Residency{} : Residency{.state = Axes::inner}; }
+  Residency residency(const ParameterInfo& info, const Mesh&) const {
+    return info.whole.size() < 100 ? Residency{} : Residency{.state = Axes::inner};
+  }
 };
 struct UsersSchedule {
   using Slot = ScheduleSlot;
@@ -85,7 +87,8 @@ TEST_CASE("every user's policy keeps what its slot is for") {
   CHECK(users.get<OffloadSlot>().rests(Kind::state, {}) == Tier::host);
   CHECK(users.get<PrecisionSlot>().elements().value == Element::bf16);
   CHECK(users.get<SummationSlot>().fixed_grains());
-  const AnyRecipe any{AnySharding{UsersSharding{}}, AnySchedule{UsersSchedule{}}, AnyOffload{UsersOffload{}}, AnyPrecision{UsersPrecision{}}, AnyRecompute{}};
+  const AnyRecipe any{AnySharding{UsersSharding{}}, AnySchedule{UsersSchedule{}}, AnyOffload{UsersOffload{}}, AnyPrecision{UsersPrecision{}},
+                      AnyRecompute{}};
   CHECK(any.get<OffloadSlot>().rests(Kind::state, {}) == Tier::host);
   CHECK(any.get<OffloadSlot>().rests(Kind::weights, {}) == Tier::device);
   CHECK(any.get<PrecisionSlot>().elements() == UsersPrecision{}.elements());

@@ -26,8 +26,8 @@ using No = Refused;
 
 /// What an operation gives for Common, Replicated, Sharded and Partial, in this order.
 template <class Operation, class OfC, class OfR, class OfS, class OfP>
-inline constexpr bool row = std::same_as<Result<Operation, C>, OfC> && std::same_as<Result<Operation, R>, OfR> && std::same_as<Result<Operation, S>, OfS> &&
-                            std::same_as<Result<Operation, P>, OfP>;
+inline constexpr bool row = std::same_as<Result<Operation, C>, OfC> && std::same_as<Result<Operation, R>, OfR> &&
+                            std::same_as<Result<Operation, S>, OfS> && std::same_as<Result<Operation, P>, OfP>;
 
 //                operation          C   R   S   P
 static_assert(row<op::Linear,        C,  R,  S,  P>);
@@ -42,8 +42,9 @@ static_assert(row<op::Attention,     No, No, S,  No>);
 
 /// A sum takes two of one distribution and keeps it: of 16 pairs 4.
 template <class A>
-inline constexpr bool adds_only_to_itself = (std::same_as<Result<op::Add, A, C>, C> + std::same_as<Result<op::Add, A, R>, R> + std::same_as<Result<op::Add, A, S>, S> +
-                                             std::same_as<Result<op::Add, A, P>, P>) == 1 && std::same_as<Result<op::Add, A, A>, A>;
+inline constexpr bool adds_only_to_itself = (std::same_as<Result<op::Add, A, C>, C> + std::same_as<Result<op::Add, A, R>, R> +
+                                             std::same_as<Result<op::Add, A, S>, S> + std::same_as<Result<op::Add, A, P>, P>) == 1 &&
+                                            std::same_as<Result<op::Add, A, A>, A>;
 static_assert(adds_only_to_itself<C> && adds_only_to_itself<R> && adds_only_to_itself<S> && adds_only_to_itself<P>);
 template <class A, class B>
 inline constexpr bool sum_refused = std::same_as<Result<op::Add, A, B>, No>;
@@ -89,8 +90,10 @@ struct Square {
 };
 static_assert(ElementwiseFunction<Square> && !ElementwiseFunction<Two>);
 template <class... Operations>
-inline constexpr bool recordable = ((IsOperation<Operations> && std::is_trivially_copyable_v<Operations> && std::is_trivially_destructible_v<Operations>) && ...);
-static_assert(recordable<Add, Scale, AddBias, Dropout, GeluOperation, Norm, LinearOperation, CausalAttentionOperation, CrossEntropy, AllLogits, FanOut, FanIn, Map<Square>, Seed>);
+inline constexpr bool recordable =
+    ((IsOperation<Operations> && std::is_trivially_copyable_v<Operations> && std::is_trivially_destructible_v<Operations>) && ...);
+static_assert(recordable<Add, Scale, AddBias, Dropout, GeluOperation, Norm, LinearOperation, CausalAttentionOperation, CrossEntropy, AllLogits,
+                         FanOut, FanIn, Map<Square>, Seed>);
 struct HoldsMemory : Operation {
   std::vector<int> list{};
   void forward(Pass&) const {}

@@ -31,8 +31,10 @@ inline Covering covering_array(const std::vector<Extent>& choices, auto allowed)
     if (allowed(std::as_const(row))) all.push_back(row);
     more = false;
     for (Extent f = 0; f < row.size() && !more; ++f) {
-      if (++row[f] < choices[f]) more = true;
-      else row[f] = 0;
+      if (++row[f] < choices[f])
+        more = true;
+      else
+        row[f] = 0;
     }
   }
   const auto pairs_of = [](const std::vector<Extent>& r) {

@@ -65,12 +65,18 @@ struct CutOver {
 };
 inline CutOver cuts_of(Sharding s) {
   switch (s) {
-    case Sharding::replicate: return {};
-    case Sharding::zero_1: return {.state = Axes::data};
-    case Sharding::zero_2: return {.gradients = Axes::data, .state = Axes::data};
-    case Sharding::zero_3: return {Axes::data, Axes::data, Axes::data, Axes::data};
-    case Sharding::hpz: return {Axes::data, Axes::inner, Axes::data, Axes::data};
-    case Sharding::mics: return {Axes::inner, Axes::inner, Axes::inner, Axes::inner};
+    case Sharding::replicate:
+      return {};
+    case Sharding::zero_1:
+      return {.state = Axes::data};
+    case Sharding::zero_2:
+      return {.gradients = Axes::data, .state = Axes::data};
+    case Sharding::zero_3:
+      return {Axes::data, Axes::data, Axes::data, Axes::data};
+    case Sharding::hpz:
+      return {Axes::data, Axes::inner, Axes::data, Axes::data};
+    case Sharding::mics:
+      return {Axes::inner, Axes::inner, Axes::inner, Axes::inner};
   }
   return {};
 }
@@ -89,7 +95,7 @@ struct Class {
   Extent elements = 0, padding = 0;  // on this tensor rank
   bool uncut_use = false;            // its use sees only some tokens where tokens are split
   bool on_two_stages = false;
-  std::vector<Extent> matrices{};    // whole
+  std::vector<Extent> matrices{};  // whole
   Extent size() const { return elements + padding; }
 };
 inline std::vector<Class> classes_of(const Cell& c, Rank rank) {
@@ -108,13 +114,15 @@ inline std::vector<Class> classes_of(const Cell& c, Rank rank) {
   if (!table.units.empty()) all.push_back(table);
   add(0, length * width, true);
   for (Extent b = 1; b <= blocks; ++b) {
-    add(b, 6 * width, true);                                                                            // two norms, two biases behind a sum
-    add(b, 3 * my_heads + my_hidden, false);                                                            // biases of cut columns
+    add(b, 6 * width, true);                  // two norms, two biases behind a sum
+    add(b, 3 * my_heads + my_hidden, false);  // biases of cut columns
     add(b, 4 * width * my_heads + 2 * width * my_hidden, false, {3 * width * width, width * width, width * hidden, width * hidden});
   }
   // The unused parameter has no use that could leave its gradient partial.
-  if (c.split()) add(units - 1, spare, false), add(units - 1, 2 * width, true);
-  else add(units - 1, spare + 2 * width, true);
+  if (c.split())
+    add(units - 1, spare, false), add(units - 1, 2 * width, true);
+  else
+    add(units - 1, spare + 2 * width, true);
   for (Class& k : all) k.padding = round_up(k.elements, d.data * d.tensor) - k.elements;
   return all;
 }
@@ -184,7 +192,8 @@ struct Wire {
       const Row theirs = found == other.rows.end() ? Row{} : found->second;
       // Sums of fractions of a byte may be taken in another order.
       if (row.elements == theirs.elements && std::abs(row.bytes - theirs.bytes) <= 1e-9 * row.bytes) continue;
-      text += concat(text.empty() ? "" : ", ", dsx::name_of(key.first), " over ", to_text(key.second), " ", row.elements, " elements, ", row.bytes, " bytes");
+      text += concat(text.empty() ? "" : ", ", dsx::name_of(key.first), " over ", to_text(key.second), " ", row.elements, " elements, ", row.bytes,
+                     " bytes");
     }
     return text;
   }

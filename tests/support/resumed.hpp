@@ -17,25 +17,28 @@ inline Run stretch(const Cell& c, Range range, const std::filesystem::path& from
   Run run;
   Complaints complaints;
   try {
-    launch_threads(c.ranks(), [&](Session& session) {
-      const Mesh mesh{session, c.degrees};
-      Weights weights{mesh, make_model(), recipe_of(c)};
-      Trainer trainer{weights, optimizer_of(c.rule), TokenLoss{.chunk = 10}, options_of(c)};
-      if (!from.empty()) {
-        const Json extra = load(from, trainer);
-        if (extra.text() != "of a test") complaints.add("extra came back as ", extra.dump());
-        if (trainer.steps() != range.begin) complaints.add("resumed at step ", trainer.steps());
-      }
-      for (Extent step = range.begin; step < range.end; ++step) {
-        const Verdict v = trainer.step(c.feed()(step, mesh.coordinate(Axes::data)));
-        if (session.is_root()) run.losses.push_back(v.loss), run.norms.push_back(std::sqrt(v.squared_norm));
-      }
-      if (!to.empty()) save(to, trainer, [](const std::filesystem::path& folder) { write_file(folder / "beside.txt", "beside"); }, Json{"of a test"});
-      for (const ParameterRecord& r : weights.records()) {
-        auto w = weights.weight<double>(r.path);
-        if (session.is_root()) run.weights.push_back({r.path, std::move(w)});
-      }
-    }, {.time_limit = std::chrono::seconds{60}});
+    launch_threads(c.ranks(),
+                   [&](Session& session) {
+                     const Mesh mesh{session, c.degrees};
+                     Weights weights{mesh, make_model(), recipe_of(c)};
+                     Trainer trainer{weights, optimizer_of(c.rule), TokenLoss{.chunk = 10}, options_of(c)};
+                     if (!from.empty()) {
+                       const Json extra = load(from, trainer);
+                       if (extra.text() != "of a test") complaints.add("extra came back as ", extra.dump());
+                       if (trainer.steps() != range.begin) complaints.add("resumed at step ", trainer.steps());
+                     }
+                     for (Extent step = range.begin; step < range.end; ++step) {
+                       const Verdict v = trainer.step(c.feed()(step, mesh.coordinate(Axes::data)));
+                       if (session.is_root()) run.losses.push_back(v.loss), run.norms.push_back(std::sqrt(v.squared_norm));
+                     }
+                     if (!to.empty())
+                       save(to, trainer, [](const std::filesystem::path& folder) { write_file(folder / "beside.txt", "beside"); }, Json{"of a test"});
+                     for (const ParameterRecord& r : weights.records()) {
+                       auto w = weights.weight<double>(r.path);
+                       if (session.is_root()) run.weights.push_back({r.path, std::move(w)});
+                     }
+                   },
+                   {.time_limit = std::chrono::seconds{60}});
   } catch (const std::exception& e) {
     complaints.add(e.what());
   }

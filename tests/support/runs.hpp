@@ -8,9 +8,9 @@
 ///     CHECK(toy::distance(many, one) <= 1e-12);
 #pragma once
 
-#include "any_optimizer.hpp"
 #include "formulas.hpp"
 
+#include <dsx/optim/any_optimizer.hpp>
 
 #include <algorithm>
 #include <mutex>
@@ -24,9 +24,12 @@ inline AnyOptimizer optimizer_of(Rule rule) {
   // A larger epsilon than usual: a key's bias has no gradient but rounding noise, which Adam would blow up to whole steps.
   const AdamW adamw{.rate = 3e-3, .epsilon = 1e-5};
   switch (rule) {
-    case Rule::sgd: return {Sgd{.rate = 0.1, .momentum = 0.9}};
-    case Rule::adamw: return {adamw};
-    case Rule::muon: return {Muon{.rate = 1e-2, .others = adamw}};
+    case Rule::sgd:
+      return {Sgd{.rate = 0.1, .momentum = 0.9}};
+    case Rule::adamw:
+      return {adamw};
+    case Rule::muon:
+      return {Muon{.rate = 1e-2, .others = adamw}};
   }
   return {adamw};
 }
@@ -41,22 +44,28 @@ struct GivenElements {
 inline AnyRecipe recipe_of(const Cell& c) {
   const auto sharding = [&]() -> AnySharding {
     switch (c.sharding) {
-      case Sharding::replicate: return Replicate{};
-      case Sharding::zero_1: return ZeRO<1>{};
-      case Sharding::zero_2: return ZeRO<2>{};
-      case Sharding::zero_3: return ZeRO<3>{};
-      case Sharding::hpz: return HpZ{};
-      case Sharding::mics: return MiCS{};
+      case Sharding::replicate:
+        return Replicate{};
+      case Sharding::zero_1:
+        return ZeRO<1>{};
+      case Sharding::zero_2:
+        return ZeRO<2>{};
+      case Sharding::zero_3:
+        return ZeRO<3>{};
+      case Sharding::hpz:
+        return HpZ{};
+      case Sharding::mics:
+        return MiCS{};
     }
     return Replicate{};
   }();
-  const AnySchedule schedule = c.schedule == Schedule::single ? AnySchedule{SingleStage{}} : c.schedule == Schedule::gpipe ? AnySchedule{GPipe{}} : AnySchedule{OneForwardOneBackward{}};
+  const AnySchedule schedule = c.schedule == Schedule::single  ? AnySchedule{SingleStage{}}
+                               : c.schedule == Schedule::gpipe ? AnySchedule{GPipe{}}
+                                                               : AnySchedule{OneForwardOneBackward{}};
   return {sharding, schedule, AnyOffload{}, AnyPrecision{GivenElements{c.elements}}, c.recompute ? AnyRecompute{RecomputeUnits{}} : AnyRecompute{}};
 }
 
-inline TrainerOptions options_of(const Cell& c) {
-  return {.micro_batches = c.micro_batches, .rows = c.feed().rows(), .clip = clip, .seed = 3};
-}
+inline TrainerOptions options_of(const Cell& c) { return {.micro_batches = c.micro_batches, .rows = c.feed().rows(), .clip = clip, .seed = 3}; }
 
 struct Tensor {
   std::string path;
@@ -100,7 +109,8 @@ inline void check_bytes(const Cell& c, const Memory& real, const Memory& plan, R
   const Bytes expected = expect_bytes(c, rank);
   const auto compare = [&](Category k, Extent bytes) {
     if (const Tally t = real.tally(k); t.peak != bytes)
-      complaints.add("BYTES: rank ", rank, ": ", category_names[Extent(k)], " peak at ", t.peak, " bytes, the formula (with ", expected.padding, " elements of padding) says ", bytes);
+      complaints.add("BYTES: rank ", rank, ": ", category_names[Extent(k)], " peak at ", t.peak, " bytes, the formula (with ", expected.padding,
+                     " elements of padding) says ", bytes);
   };
   compare(Category::weights, expected.weights), compare(Category::gradients, expected.gradients), compare(Category::state, expected.state);
   compare(Category::gathered, expected.gathered);
@@ -120,7 +130,8 @@ inline void check_rows(const Cell& c, const Consumed& seen, Extent step, Complai
     if (place.stage + 1 == c.degrees.pipe && (c.split() || place.tensor == 0)) together.insert(together.end(), mine.begin(), mine.end());
   }
   std::sort(together.begin(), together.end());
-  if (together != expected) complaints.add("ROWS: step ", step, ": the ranks consumed ", together.size(), " rows, the batch has ", expected.size(), " or others");
+  if (together != expected)
+    complaints.add("ROWS: step ", step, ": the ranks consumed ", together.size(), " rows, the batch has ", expected.size(), " or others");
 }
 
 /// One rank's part of a run; `seen` is shared by the ranks of one process, null elsewhere.

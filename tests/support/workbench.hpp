@@ -101,13 +101,15 @@ class Workbench {
   using Graph = std::function<void(Workbench&)>;
 
   /// `lengths`: of the sequences. Plans are made for `spare` rows more than there are.
-  Workbench(const Mesh& mesh, std::vector<Parameter> parameters, const std::vector<Extent>& lengths, Graph graph, Extent spare = 2, bool recording = true)
+  Workbench(const Mesh& mesh, std::vector<Parameter> parameters, const std::vector<Extent>& lengths, Graph graph, Extent spare = 2,
+            bool recording = true)
       : mesh_{&mesh}, parameters_{std::move(parameters)}, graph_{std::move(graph)}, recording_{recording} {
     begin_.push_back(0);
     for (const Extent length : lengths) {
       for (Extent i = 0; i < length; ++i) {
         const Extent row = ids.size();
-        ids.push_back(int(row * 5 % 7)), targets.push_back(row % 4 == 3 ? -1 : int(row * 3 % 7)), positions_.push_back(int(i)), row_ids_.push_back(100 + row);
+        ids.push_back(int(row * 5 % 7)), targets.push_back(row % 4 == 3 ? -1 : int(row * 3 % 7)), positions_.push_back(int(i)),
+            row_ids_.push_back(100 + row);
       }
       begin_.push_back(std::uint32_t(ids.size()));
     }

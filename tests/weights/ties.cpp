@@ -92,12 +92,16 @@ TEST_CASE("uses of a tie on two stages that disagree in shape, role, split or tr
   };
   const Bottleneck plain{4, "down", "up"};
   CHECK(refusal(plain, plain) == "nothing");
-  CHECK(refusal(plain, Bottleneck{5, "down", "other"}).starts_with("dsx-E404: the uses of tied parameter down disagree: one is 8 x 4, another 8 x 5"));
+  CHECK(refusal(plain, Bottleneck{5, "down", "_"}).starts_with("dsx-E404: the uses of tied parameter down disagree: one is 8 x 4, another 8 x 5"));
   Bottleneck other = plain;
   other.up.role = Role::table;
   CHECK(refusal(plain, other).starts_with("dsx-E404: the uses of tied parameter up disagree"));
   other = plain, other.up.trained = false;
   CHECK(refusal(plain, other).starts_with("dsx-E404: the uses of tied parameter up disagree"));
-  other = plain, other.down.split = {Cut::columns};
-  CHECK(refusal(plain, other).starts_with("dsx-E404: the uses of tied parameter down disagree"));
+  Bottleneck cut = plain;
+  cut.down.split = {Cut::columns, 1, 2};
+  CHECK(refusal(plain, cut).starts_with("dsx-E404: the uses of tied parameter down disagree"));
+  // Of other grains its elements would lie on other ranks.
+  other = plain, other.down.split = {Cut::columns, 1, 1};
+  CHECK(refusal(other, cut).starts_with("dsx-E404: the uses of tied parameter down disagree"));
 }

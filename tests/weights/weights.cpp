@@ -188,7 +188,8 @@ TEST_CASE("tied uses that disagree are refused: dsx-E404") {
   Parameter frozen = eight;
   frozen.trained = false;
   CHECK(refusal({.tensor = 2}, model(Tied{eight}, Tied{eight})) == "nothing");
-  CHECK(refusal({}, model(Tied{eight}, Tied{vector_parameter(9)})).starts_with("dsx-E404: the uses of tied parameter shared disagree: one is 1 x 8, another 1 x 9"));
+  CHECK(refusal({}, model(Tied{eight}, Tied{vector_parameter(9)}))
+            .starts_with("dsx-E404: the uses of tied parameter shared disagree: one is 1 x 8, another 1 x 9"));
   CHECK(refusal({}, model(Tied{eight}, Tied{frozen})).starts_with("dsx-E404"));
   const Sequential on_both{Embedding{16, 8, 8}, Tied{eight}, TiedOnWholeRows{}, Head{16, 8}};
   CHECK(refusal({}, on_both) == "nothing");
@@ -220,8 +221,10 @@ TEST_CASE("unknown paths and wrong sizes are refused: dsx-E406, dsx-E407") {
   test::on_one_rank([](const Mesh& mesh) {
     Weights weights{mesh, make_gpt2(shape), Recipe{}};
     const std::vector<float> three(3);
-    CHECK_THROWS_WITH_AS(weights.assign("final.norm.gain", std::span<const float>{three}), "dsx-E407: final.norm.gain has 8 elements, given 3", Error);
-    CHECK_THROWS_WITH_AS(weights.assign("final.gain", std::span<const float>{three}), "dsx-E406: nothing is called final.gain among 28 tensors; the first is token_table", Error);
+    CHECK_THROWS_WITH_AS(weights.assign("final.norm.gain", std::span<const float>{three}), "dsx-E407: final.norm.gain has 8 elements, given 3",
+                         Error);
+    CHECK_THROWS_WITH_AS(weights.assign("final.gain", std::span<const float>{three}),
+                         "dsx-E406: nothing is called final.gain among 28 tensors; the first is token_table", Error);
     CHECK_THROWS_WITH_AS((void)weights.weight("wte"), "dsx-E406: nothing is called wte among 28 tensors; the first is token_table", Error);
     return 0;
   });

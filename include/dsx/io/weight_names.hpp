@@ -8,15 +8,10 @@
 ///       file.copy_to(name.theirs, view_of(name.ours), {.transposed = name.transposed});
 #pragma once
 
+#include <dsx/io/name_pattern.hpp>
 #include <dsx/io/safetensors.hpp>
 
 namespace dsx {
-
-/// Both names may hold indices in braces: {i} for the layer, say. Transposed: they store the matrix turned over.
-struct NamePattern {
-  std::string_view ours, theirs;
-  bool transposed = false;
-};
 
 /// {letter} stands for 0 .. count - 1.
 struct NameIndex {

@@ -36,6 +36,7 @@ struct Split {
   Cut cut = Cut::none;
   Extent pieces = 1, grain = 1;
   Axes over = Axes::tensor;
+  friend constexpr bool operator==(const Split&, const Split&) = default;
 };
 
 /// Which optimizer rule a parameter takes: matrices and tables decay, only matrices are orthogonalised.

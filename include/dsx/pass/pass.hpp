@@ -130,13 +130,13 @@ class Pass {
   // ---- what the step uses
   void open(const Batch& batch, std::uint32_t step, Unit first) {
     batch_ = batch, key_.step = step, unit_ = first, recording = training;
+    scratch_base_ = memory_->scratch.top();  // what enters the stage may lie above it, and goes with the first unit
     rows_ = {batch.bound, dry() ? batch.bound : batch.live(), batch.row_ids.data(), &batch_.sequences};
     if (rows_.live > rows_.bound) fail<304>("a micro-batch of ", rows_.live, " rows; the plan holds ", rows_.bound);
   }
   void enter(Unit unit, Binding& binding) {
     unit_ = unit, binding_ = &binding, ordinal_ = 0;
     marks_.push_back(mark());
-    scratch_base_ = memory_->scratch.top();
   }
   void leave_unit();
   void pull_unit(Unit, Binding&);  // backward through the unit entered last
@@ -258,8 +258,8 @@ inline View Pass::view(Node n) {
 inline Grad Pass::gradient(Node n) {
   NodeInfo& node = nodes_[n];
   if (node.touched) return {node.live(node.gradient), true};
-  // A node of an earlier unit hands its gradient down: it outlives this unit.
-  node.carries_gradient = n < marks_.back().nodes;
+  // A node of an earlier unit hands its gradient down: it outlives this unit. Behind the first unit nothing else is left.
+  node.carries_gradient = marks_.empty() || n < marks_.back().nodes;
   const auto [data, shape, element, place, codec] = node.value;
   node.gradient = node.carries_gradient ? memory_->carried.take(shape, element) : memory_->scratch.take(shape, element);
   node.touched = true;

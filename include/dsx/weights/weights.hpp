@@ -150,7 +150,7 @@ class Weights {
           if (use.path != known || &use == &uses_.back()) continue;
           if (p.tie.empty()) fail<411>("two parameters are called ", known, "; give the layers that hold them names of their own");
           const Parameter& first = parameters[use.unit][use.slot];
-          if (first.shape != p.shape || first.role != p.role || first.trained != p.trained || first.split.cut != p.split.cut || first.split.over != p.split.over)
+          if (first.shape != p.shape || first.role != p.role || first.trained != p.trained || first.split != p.split)
             fail<404>("the uses of tied parameter ", known, " disagree: one is ", first.shape.rows, " x ", first.shape.columns, ", another ", p.shape.rows, " x ", p.shape.columns,
                       "; shape, role, split and whether it is trained must be the same");
           return;

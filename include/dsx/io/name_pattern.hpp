@@ -1,0 +1,18 @@
+// SPDX-FileCopyrightText: dsx contributors
+// SPDX-License-Identifier: Apache-2.0
+/// One line of an architecture's table of weight names: our path and the name in a file. io/weight_names.hpp applies it.
+///
+///     inline constexpr NamePattern table[] = {{"embedding.positions", "wpe.weight"}, {"blocks.{i}.mlp.up.bias", "h.{i}.mlp.c_fc.bias"}};
+#pragma once
+
+#include <string_view>
+
+namespace dsx {
+
+/// Both names may hold indices in braces: {i} for the layer, say. Transposed: they store the matrix turned over.
+struct NamePattern {
+  std::string_view ours, theirs;
+  bool transposed = false;
+};
+
+}  // namespace dsx
