@@ -7,9 +7,17 @@
 
 find_package(Threads REQUIRED)
 
-# Eigen: the oracle of tests.
+# What only tests need; a user who trains may lack it. Eigen is their oracle.
 if(DSX_BUILD_TESTS)
-  find_package(Eigen3 3.4 REQUIRED NO_MODULE)
+  find_package(doctest 2.4.9 QUIET)
+  find_package(Eigen3 3.4 QUIET NO_MODULE)
+  find_package(Python3 3.9 QUIET COMPONENTS Interpreter)
+  foreach(package doctest Eigen3 Python3)
+    if(NOT ${package}_FOUND)
+      dsx_note("tests left out: ${package} not found")
+      set(DSX_BUILD_TESTS OFF)
+    endif()
+  endforeach()
 endif()
 find_package(nlohmann_json 3.10 REQUIRED)
 find_package(PCRE2 REQUIRED)

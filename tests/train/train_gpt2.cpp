@@ -1,0 +1,215 @@
+// SPDX-FileCopyrightText: dsx contributors
+// SPDX-License-Identifier: Apache-2.0
+// labels: resume faults
+// needs: train_gpt2 generate
+// timeout: 600
+/// The trainer as a program: what it prints, writes and leaves behind when it is stopped, killed or asked for what can't be.
+#include "io/io_support.hpp"
+
+#include <dsx/io/atomic_file.hpp>
+#include <dsx/train/checkpoints.hpp>
+#include <dsx/train/metrics.hpp>
+
+#include <doctest/doctest.h>
+
+#include <chrono>
+#include <csignal>
+#include <fstream>
+#include <sys/wait.h>
+#include <thread>
+#include <unistd.h>
+#include <utility>
+
+using namespace dsx;
+using test::TemporaryFolder;
+
+namespace {
+
+const std::string programs = DSX_BINARY_DIR "/examples/";
+
+struct Result {
+  int code = -1;
+  std::string output;
+  bool says(std::string_view text) const { return output.find(text) != output.npos; }
+};
+
+/// A small run in a folder of its own.
+struct Place {
+  TemporaryFolder folder;
+  std::string flags;
+
+  Place() {
+    std::ofstream text{folder / "text.txt"};
+    for (int i = 0; i < 1500; ++i) text << "and verse " << i * i % 91 << " says that " << i % 7 << " is more than " << i % 5 << "\n";
+    flags = " --data " + path("text.txt") + " --cache " + path("cache") +
+            " --vocabulary 300 --layers 1 --width 16 --heads 2 --context 16 --batch 4 --warmup 2 --threads 1 --eval-batches 2 ";
+  }
+  std::string path(const std::string& name) const { return (folder / name).string(); }
+  /// Through a shell, so that limits and redirections can be set.
+  Result run(const std::string& command) const {
+    const std::string log = path("log");
+    const int status = std::system(("cd " + folder.path().string() + " && { " + command + " ; } > " + log + " 2>&1 < /dev/null").c_str());
+    return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), read_file(log)};
+  }
+  Result train(const std::string& more) const { return run(programs + "train_gpt2 " + flags + more); }
+  Result resume(const std::string& more) const { return run(programs + "train_gpt2 --resume " + more); }
+  std::string weights(const std::string& checkpoint) const {
+    return read_file(folder / checkpoint / "weights.safetensors") + read_file(folder / checkpoint / "state.safetensors");
+  }
+};
+
+/// The trainer as a process that signals can be sent to, once it has saved something.
+pid_t start(const Place& place, std::vector<std::string> more) {
+  std::vector<std::string> words{programs + "train_gpt2"};
+  std::string word;
+  for (const char c : place.flags + " ")
+    if (c != ' ') word += c;
+    else if (!word.empty()) words.push_back(std::exchange(word, {}));
+  words.insert(words.end(), more.begin(), more.end());
+  std::vector<char*> arguments;
+  for (std::string& w : words) arguments.push_back(w.data());
+  arguments.push_back(nullptr);
+  const std::string log = place.path("log");
+  const pid_t child = ::fork();
+  if (child == 0) {
+    if (!std::freopen(log.c_str(), "w", stdout)) ::_exit(99);
+    ::execv(arguments[0], arguments.data());
+    ::_exit(98);
+  }
+  return child;
+}
+bool wait_for(const std::filesystem::path& what) {
+  for (int i = 0; i < 3000; ++i, std::this_thread::sleep_for(std::chrono::milliseconds{20}))
+    if (std::filesystem::exists(what)) return true;
+  return false;
+}
+int end_of(pid_t child) {
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+}  // namespace
+
+TEST_CASE("a resumed run is the run that wasn't interrupted, bit for bit") {
+  const Place place;
+  REQUIRE(place.train("--steps 12 --eval-every 4 --dropout 0.1 --micro-batches 2 --save whole --metrics whole.jsonl").code == 0);
+  REQUIRE(place.train("--steps 12 --eval-every 4 --dropout 0.1 --micro-batches 2 --save-every 5 --save half --metrics half.jsonl").code == 0);
+  std::filesystem::remove_all(place.folder / "half" / "step-000012");
+  std::filesystem::remove_all(place.folder / "half" / "step-000010");
+  const Result resumed = place.resume("half");  // the flags are the checkpoint's
+  CHECK_MESSAGE(resumed.code == 0, resumed.output);
+  CHECK(place.weights("half/step-000012") == place.weights("whole/step-000012"));
+  const auto half = read_metrics(place.folder / "half.jsonl"), whole = read_metrics(place.folder / "whole.jsonl");
+  REQUIRE(half.size() == 12);
+  for (Extent i = 0; i < 12; ++i) CHECK(half[i].loss == whole[i].loss);
+  CHECK(half[11].validation_loss == whole[11].validation_loss);
+  CHECK(read_file(place.folder / "half.svg").starts_with("<svg"));
+
+  const Result other = place.resume("half --steps 13 --mesh data=2 --recipe zero3");  // another layout goes on as well
+  CHECK_MESSAGE(other.code == 0, other.output);
+  std::ofstream{place.folder / "more.txt"} << read_file(place.folder / "text.txt") << "one more line\n";
+  const Result changed = place.resume("half --data " + place.path("more.txt"));
+  CHECK(changed.code == 1);
+  CHECK(changed.says("dsx-E710"));
+}
+
+TEST_CASE("a signal finishes the step, saves and says how to go on") {
+  const Place place;
+  const pid_t child = start(place, {"--steps", "1000000", "--eval-every", "0", "--save-every", "50", "--save", place.path("run")});
+  REQUIRE(wait_for(place.folder / "run" / "step-000050" / "checkpoint.json"));
+  ::kill(child, SIGTERM);
+  CHECK(end_of(child) == 0);
+  const std::string log = read_file(place.folder / "log");
+  CHECK(log.find("stopped; go on with: train_gpt2 --resume " + place.path("run")) != log.npos);
+  const auto newest = newest_checkpoint(place.folder / "run");
+  CHECK(place.resume("run --steps 1").code == 0);  // done already: nothing to do
+  CHECK(newest_checkpoint(place.folder / "run") == newest);
+}
+
+TEST_CASE("a killed run loses nothing older than its last save") {
+  const Place place;
+  const pid_t child = start(place, {"--steps", "1000000", "--eval-every", "0", "--save-every", "3", "--keep", "2", "--save", place.path("run")});
+  REQUIRE(wait_for(place.folder / "run" / "step-000030" / "checkpoint.json"));
+  ::kill(child, SIGKILL);
+  CHECK(end_of(child) == 128 + SIGKILL);
+  const auto newest = newest_checkpoint(place.folder / "run");
+  CHECK(newest.filename().string() >= "step-000030");
+  const Extent step = Extent(std::stoul(newest.filename().string().substr(5)));
+  const Result resumed = place.resume("run --steps " + std::to_string(step + 2));
+  CHECK_MESSAGE(resumed.code == 0, resumed.output);
+  CHECK(newest_checkpoint(place.folder / "run") == checkpoint_folder(place.folder / "run", step + 2));
+}
+
+TEST_CASE("a full disk is told, and the checkpoint before it stays whole") {
+  const Place place;
+  REQUIRE(place.train("--steps 4 --eval-every 0 --save run").code == 0);
+  const std::string before = place.weights("run/step-000004");
+  const Result full = place.run("trap '' XFSZ; ulimit -f 20; " + programs + "train_gpt2 --resume run --steps 8");
+  CHECK(full.code == 1);
+  CHECK_MESSAGE(full.says("dsx-E602"), full.output);
+  CHECK(newest_checkpoint(place.folder / "run") == place.folder / "run" / "step-000004");
+  CHECK(place.weights("run/step-000004") == before);
+  CHECK(place.resume("run --steps 8").code == 0);
+}
+
+TEST_CASE("a loss that isn't finite stops the run, and the last save stays") {
+  const Place place;
+  const Result ended = place.train("--steps 40 --rate 1e25 --clip 0 --eval-every 0 --save-every 1 --save run");
+  CHECK(ended.code == 1);
+  REQUIRE_MESSAGE(ended.says("dsx-E409: step "), ended.output);
+  CHECK(std::filesystem::exists(newest_checkpoint(place.folder / "run") / "weights.safetensors"));
+}
+
+TEST_CASE("what can't be trained gets one line with its values and exit code 1") {
+  const Place place;
+  struct Case {
+    std::string flags, message;
+  };
+  const Case cases[] = {{"--recipe zero9", "dsx-E108: no recipe is called \"zero9\""},
+                        {"--mesh rows=2", "dsx-E312: the mesh \"rows=2\" has no axis"},
+                        {"--mesh data=3", "dsx-E308"},
+                        {"--ranks 2 --mesh data=4", "dsx-E310"},
+                        {"--mesh pipe=4", "dsx-E303"},
+                        {"--colour", "not expected: --colour"},
+                        {"--dropout 2", "--dropout"},
+                        {"--tokenizer absent", "dsx-E601"},
+                        {"--load " DSX_GOLDEN "/gpt2_tiny", "dsx-E712"},
+                        {"--resume absent", "dsx-E670"}};
+  for (const auto& [flags, message] : cases) {
+    const Result result = place.train("--steps 1 --eval-every 0 " + flags);
+    CHECK_MESSAGE(result.code == 1, flags);
+    CHECK_MESSAGE(result.says(message), flags << ": " << result.output);
+  }
+  const std::string bare = programs + "train_gpt2 --cache cache --steps 1 ";
+  const Result heads = place.run(bare + "--data text.txt --vocabulary 300 --width 16 --heads 5");
+  CHECK(heads.code == 1);
+  CHECK(heads.says("dsx-E307: 5 heads don't divide a width of 16"));
+  std::ofstream{place.folder / "short.txt"} << "too short\n";
+  const Result text = place.run(bare + "--data short.txt --vocabulary 260 --context 64");
+  CHECK(text.code == 1);
+  CHECK(text.says("dsx-E651"));
+  CHECK(place.train("--list-recipes").says("zero3"));
+}
+
+TEST_CASE("the dry run prints what a run will need, and the sample can be made again from the checkpoint") {
+  const Place place;
+  const Result dry = place.run(programs + "train_gpt2 --dry --layers 48 --width 1600 --heads 25 --vocabulary 50257 --context 1024 --batch 512 "
+                               "--mesh data=64,tensor=4,pipe=2 --micro-batches 4 --recipe zero2+bf16+recompute");
+  CHECK_MESSAGE(dry.code == 0, dry.output);
+  for (const char* text : {"rank 0 of 512", "rank 256 of 512", "1.6 G parameters", "TFLOP", "all_gather over data of 64, bf16",
+                           "send over pipe of 2, bf16"})
+    CHECK_MESSAGE(dry.says(text), text);
+
+  const Result trained = place.train("--steps 6 --eval-every 3 --sample-every 6 --save run --export hub");
+  REQUIRE(trained.code == 0);
+  CHECK(trained.says("unigram loss "));
+  CHECK(trained.says("sample at step 0:"));
+  const std::size_t at = trained.output.find("sample at step 6:\n") + 18;
+  const Result again = place.run(programs + "generate --load run --seed 1 --threads 1");
+  CHECK(again.code == 0);
+  CHECK(again.output == trained.output.substr(at, again.output.size()));
+  CHECK(place.run(programs + "generate --load run --tokens 4 --prompt 'and verse' --beams 2").output.starts_with("and verse"));
+  CHECK(place.run(programs + "generate --load run --tokens 40").says("dsx-E720"));
+  CHECK(place.run(programs + "generate --load hub --tokenizer run/step-000006 --seed 1 --threads 1").output == again.output);
+}
