@@ -15,7 +15,8 @@ struct Mlp {  // a layer: parts, and one forward pass. Backward, ranks and memor
 
 auto make_model(dsx::Extent vocabulary, dsx::Extent length, dsx::Extent width) {
   const dsx::Chain block{dsx::Residual{dsx::LayerNorm{width}, dsx::CausalAttention{width, 4}}, dsx::Residual{dsx::LayerNorm{width}, Mlp{width}}};
-  return dsx::Sequential{dsx::Embedding{vocabulary, length, width}, dsx::Repeat{2, block}, dsx::Chain{dsx::LayerNorm{width}, dsx::Head{vocabulary, width}}};
+  return dsx::Sequential{dsx::Embedding{vocabulary, length, width}, dsx::Repeat{2, block},
+                         dsx::Chain{dsx::LayerNorm{width}, dsx::Head{vocabulary, width}}};
 }
 
 constexpr dsx::Recipe recipe{dsx::ZeRO<2>{}, dsx::OneForwardOneBackward{}};  // policies, in any order; what isn't named is the identity

@@ -51,7 +51,8 @@ BENCHMARK(product<float>)->Apply(shapes);
 void onednn(benchmark::State& state) {
   const dnnl::memory::dim m = state.range(0), n = state.range(1), k = state.range(2);
   const auto layout = [](dnnl::memory::dim rows, dnnl::memory::dim columns, bool transposed) {
-    return dnnl::memory::desc{{rows, columns}, dnnl::memory::data_type::f32, transposed ? dnnl::memory::format_tag::ba : dnnl::memory::format_tag::ab};
+    return dnnl::memory::desc{
+        {rows, columns}, dnnl::memory::data_type::f32, transposed ? dnnl::memory::format_tag::ba : dnnl::memory::format_tag::ab};
   };
   std::vector<float> a(std::size_t(m * k), 0.5F), b(std::size_t(k * n), 0.25F), c(std::size_t(m * n));
   const dnnl::engine engine{dnnl::engine::kind::cpu, 0};

@@ -21,10 +21,12 @@ struct Degrees {
 class Mesh {
  public:
   Mesh(Session& session, Degrees degrees) : degrees_{degrees}, session_{&session} {
-    for (const auto& [name, n] : {std::pair{"data", degrees.data}, {"inner", degrees.inner}, {"tensor", degrees.tensor}, {"pipe", degrees.pipe}, {"expert", degrees.expert}})
+    for (const auto& [name, n] :
+         {std::pair{"data", degrees.data}, {"inner", degrees.inner}, {"tensor", degrees.tensor}, {"pipe", degrees.pipe}, {"expert", degrees.expert}})
       if (n == 0) fail<312>("the mesh axis ", name, " has no ranks; the least is 1");
     if (degrees.ranks() != session.ranks())
-      fail<310>("data ", degrees.data, " x tensor ", degrees.tensor, " x pipe ", degrees.pipe, " = ", degrees.ranks(), ", but there are ", session.ranks(), " ranks");
+      fail<310>("data ", degrees.data, " x tensor ", degrees.tensor, " x pipe ", degrees.pipe, " = ", degrees.ranks(), ", but there are ",
+                session.ranks(), " ranks");
     if (degrees.data % degrees.inner != 0 || degrees.data % degrees.expert != 0)
       fail<311>("inner ", degrees.inner, " and expert ", degrees.expert, " must divide data ", degrees.data);
     for (const Axes set : sets) along_[unsigned(set)] = communicator(set), known_[unsigned(set)] = true;
@@ -32,7 +34,8 @@ class Mesh {
   }
 
   const Communicator& along(Axes axes) const {
-    if (!known_[unsigned(axes)]) fail<312>("no ranks are known along ", to_text(axes), "; ask for one axis, or for data, outer, inner, expert or expert_data with tensor");
+    if (!known_[unsigned(axes)])
+      fail<312>("no ranks are known along ", to_text(axes), "; ask for one axis, or for data, outer, inner, expert or expert_data with tensor");
     return along_[unsigned(axes)];
   }
   const Communicator& world() const { return world_; }

@@ -2,7 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /// How layers make a model: Sequential of units, Repeat, Chain, Residual, and names for their paths.
 ///
-///     auto model = Sequential{Named{"embedding", Embedding{...}}, Named{"blocks", Repeat{12, block}}, Named{"head", Chain{LayerNorm{c}, Head{v, c}}}};
+///     auto model = Sequential{Named{"embedding", Embedding{...}}, Named{"blocks", Repeat{12, block}}, Named{"head", Chain{LayerNorm{c}, Head{v,
+///     c}}}};
 ///
 /// A unit (an element of the Sequential; each turn of a Repeat) is gathered, cut between stages and recomputed as one.
 #pragma once

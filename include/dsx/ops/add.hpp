@@ -25,8 +25,10 @@ template <class A, class B>
 auto operator+(Value<A> a, Value<B> b) {
   using Out = Result<op::Add, A, B>;
   constexpr bool one_is_partial = is_partial<A> != is_partial<B>;
-  static_assert(!one_is_partial, "dsx-E205: one addend is a term of a sum over the tensor axis (Partial), the other isn't; finish the sum first: fan_in(value)");
-  static_assert(one_is_partial || accepted<Out>, "dsx-E206: the addends lie differently over the tensor axis (one is split by channels); bring both to Common first");
+  static_assert(!one_is_partial,
+                "dsx-E205: one addend is a term of a sum over the tensor axis (Partial), the other isn't; finish the sum first: fan_in(value)");
+  static_assert(one_is_partial || accepted<Out>,
+                "dsx-E206: the addends lie differently over the tensor axis (one is split by channels); bring both to Common first");
   if constexpr (!accepted<Out>) {
     return Refused{};
   } else {

@@ -32,7 +32,8 @@ struct CausalAttentionOperation : Operation {
 inline Value<Sharded> causal_attention(Value<Sharded> qkv, const Heads& heads) {
   Pass& p = *qkv.pass;
   if (p.shape(qkv.node).columns != heads.columns())
-    fail<302>("attention of ", heads.query, " + 2 x ", heads.key_value, " heads of ", heads.dim, " needs ", heads.columns(), " columns, the value has ", p.shape(qkv.node).columns);
+    fail<302>("attention of ", heads.query, " + 2 x ", heads.key_value, " heads of ", heads.dim, " needs ", heads.columns(),
+              " columns, the value has ", p.shape(qkv.node).columns);
   if (p.attending) {
     if (p.recording) fail<408>("a pass that is recorded for its gradient can't attend to a cache");
     return p.attending->attend(qkv, heads);

@@ -24,7 +24,8 @@ struct AddBias : Operation {
 template <class D>
 auto add_bias(Value<D> x, const Parameter& bias) {
   using Out = Result<op::Bias, D>;
-  static_assert(accepted<Out>, "dsx-E208: a bias added to a term of a sum (Partial) would be added by every rank; finish the sum first: fan_in(value)");
+  static_assert(accepted<Out>,
+                "dsx-E208: a bias added to a term of a sum (Partial) would be added by every rank; finish the sum first: fan_in(value)");
   if constexpr (!accepted<Out>) {
     return Refused{};
   } else {

@@ -22,7 +22,8 @@ struct Dropout : Operation {
 template <class D>
 auto dropout(Value<D> x, double rate) {
   using Out = Result<op::Dropout, D>;
-  static_assert(accepted<Out>, "dsx-E209: dropout numbers the columns of whole rows: give it a Common or Replicated value, fan_in(value) makes one of a Partial");
+  static_assert(accepted<Out>,
+                "dsx-E209: dropout numbers the columns of whole rows: give it a Common or Replicated value, fan_in(value) makes one of a Partial");
   if constexpr (!accepted<Out>) {
     return Refused{};
   } else {

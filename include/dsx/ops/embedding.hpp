@@ -31,7 +31,8 @@ struct Lookup : Operation {
 };
 inline Value<Partial> lookup(Tokens tokens, const Parameter& table) {
   Pass& p = *tokens.pass;
-  if (!cut_by_tensor(table) || table.split.cut != Cut::rows) fail<313>("a table of tokens is cut by rows over the tensor axis; give it the split {Cut::rows}");
+  if (!cut_by_tensor(table) || table.split.cut != Cut::rows)
+    fail<313>("a table of tokens is cut by rows over the tensor axis; give it the split {Cut::rows}");
   for (const int id : p.batch().ids)
     if (id < 0 || Extent(id) >= table.shape.rows) fail<306>("token ", id, " of a vocabulary of ", table.shape.rows);
   const auto y = p.make<Partial>(table.shape.columns);

@@ -22,7 +22,8 @@ struct GeluOperation : Operation {
 template <class D>
 auto gelu(Value<D> x, Gelu form = Gelu::tanh) {
   using Out = Result<op::Elementwise, D>;
-  static_assert(accepted<Out>, "dsx-E207: gelu isn't linear, so it can't act on a term of a sum (Partial); finish the sum first: gelu(fan_in(value))");
+  static_assert(accepted<Out>,
+                "dsx-E207: gelu isn't linear, so it can't act on a term of a sum (Partial); finish the sum first: gelu(fan_in(value))");
   if constexpr (!accepted<Out>) {
     return Refused{};
   } else {

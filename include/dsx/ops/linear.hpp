@@ -56,7 +56,8 @@ struct LinearOperation : Operation {
 };
 
 template <class Kind, class D>
-auto linear(Value<D> x, const Parameter& weight, const Parameter* bias = nullptr, std::optional<Activation> activation = {}, bool transposed = false) {
+auto linear(Value<D> x, const Parameter& weight, const Parameter* bias = nullptr, std::optional<Activation> activation = {},
+            bool transposed = false) {
   using Out = Result<Kind, D>;
   static_assert(accepted<Out>, "dsx-E210: a matrix product isn't defined for a value that lies this way over the tensor axis");
   if constexpr (!accepted<Out>) {

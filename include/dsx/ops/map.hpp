@@ -55,7 +55,9 @@ struct Map : Operation {
 template <ElementwiseFunction F, class D>
 auto map(Value<D> x) {
   using Out = Result<op::Elementwise, D>;
-  static_assert(accepted<Out>, "dsx-E207: this function isn't known to be linear, so it can't act on a term of a sum (Partial); finish the sum first: map(fan_in(value))");
+  static_assert(
+      accepted<Out>,
+      "dsx-E207: this function isn't known to be linear, so it can't act on a term of a sum (Partial); finish the sum first: map(fan_in(value))");
   if constexpr (!accepted<Out>) {
     return Refused{};
   } else {

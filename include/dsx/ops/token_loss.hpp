@@ -79,20 +79,27 @@ struct CrossEntropy : Operation {
     Node hidden;
     Slot table;
 
-    Chunks(const CrossEntropy& op, Pass& p) : total{op.mine.size()}, chunk{std::min(op.chunk, std::max<Extent>(op.mine.size(), 1))}, rows{p.shape(op.hidden).rows}, hidden{op.hidden}, table{op.table} {
+    Chunks(const CrossEntropy& op, Pass& p)
+        : total{op.mine.size()},
+          chunk{std::min(op.chunk, std::max<Extent>(op.mine.size(), 1))},
+          rows{p.shape(op.hidden).rows},
+          hidden{op.hidden},
+          table{op.table} {
       const View h = p.planned(hidden), w = p.weight(table);
       const Element e = p.element(hidden);
       wide_logits = p.scratch({h.shape.rows, chunk}, wide(e));
       narrow_logits = e == wide(e) ? wide_logits : p.scratch({h.shape.rows, chunk}, e);
       const View part = w.rows({0, std::min(chunk, w.shape.rows)});
-      packing = p.scratch_bytes(std::max({kernels::matmul_scratch({h}, {part, true}, wide_logits), kernels::matmul_scratch({narrow_logits}, {part}, h),
-                                          kernels::matmul_scratch({narrow_logits, true}, {h}, part)}));
+      packing =
+          p.scratch_bytes(std::max({kernels::matmul_scratch({h}, {part, true}, wide_logits), kernels::matmul_scratch({narrow_logits}, {part}, h),
+                                    kernels::matmul_scratch({narrow_logits, true}, {h}, part)}));
     }
     Range first() const { return {0, std::min(chunk, total)}; }
     Range next(Range part) const { return {part.end, std::min(part.end + chunk, total)}; }
     View logits(Range part) const { return wide_logits.reshaped({rows, part.size()}); }
     void compute(Pass& p, Range part) const {
-      p.launch(kernels::matmul, kernels::Matrix{p.view(hidden)}, kernels::Matrix{p.weight(table).rows(part), true}, Grad{logits(part), false}, kernels::Epilogue{}, packing);
+      p.launch(kernels::matmul, kernels::Matrix{p.view(hidden)}, kernels::Matrix{p.weight(table).rows(part), true}, Grad{logits(part), false},
+               kernels::Epilogue{}, packing);
     }
     View narrowed(Pass& p, Range part) const {
       if (narrow_logits.element == wide_logits.element) return logits(part);
@@ -139,7 +146,8 @@ struct AllLogits : Operation {
   void forward(Pass& p) const {
     const auto scope = p.scratch_scope();
     const View packing = p.scratch_bytes(kernels::matmul_scratch({p.planned(hidden)}, {p.weight(table), true}, p.planned(y)));
-    p.launch(kernels::matmul, kernels::Matrix{p.view(hidden)}, kernels::Matrix{p.weight(table), true}, Grad{p.view(y), false}, kernels::Epilogue{}, packing);
+    p.launch(kernels::matmul, kernels::Matrix{p.view(hidden)}, kernels::Matrix{p.weight(table), true}, Grad{p.view(y), false}, kernels::Epilogue{},
+             packing);
   }
   void towards_inputs(Pass&) const { fail<402>("whole logits have no pullback; a loss reads them in chunks"); }
 };

@@ -16,8 +16,14 @@ struct AdamW {
 
   std::vector<StateSpec> states(const ParameterInfo&) const { return {{"first_moment"}, {"second_moment"}}; }
   void update(Bundle& b, const Verdict& v, const Mesh& mesh) const {
-    const kernels::AdamWStep step{.rate = rate, .beta_1 = beta_1, .beta_2 = beta_2, .epsilon = epsilon, .decay = decay_of(decay, b.kind.role), .scale = v.scale,
-                                  .correction_1 = 1 - std::pow(beta_1, double(v.step)), .correction_2 = 1 - std::pow(beta_2, double(v.step))};
+    const kernels::AdamWStep step{.rate = rate,
+                                  .beta_1 = beta_1,
+                                  .beta_2 = beta_2,
+                                  .epsilon = epsilon,
+                                  .decay = decay_of(decay, b.kind.role),
+                                  .scale = v.scale,
+                                  .correction_1 = 1 - std::pow(beta_1, double(v.step)),
+                                  .correction_2 = 1 - std::pow(beta_2, double(v.step))};
     mesh.session().launch(kernels::adamw, step, b.master(), b.reduced, b.states[0], b.states[1], b.weight_of_state());
   }
 };

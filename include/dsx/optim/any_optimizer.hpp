@@ -52,4 +52,7 @@ inline AnyOptimizer optimizer_named(std::string_view name, double rate, double d
   fail<108>("no optimizer is called \"", name, "\"; there are adamw, sgd and muon");
 }
 
+/// A rate to begin a search with.
+inline double usual_rate(std::string_view name) { return name == "muon" ? 0.02 : name == "sgd" ? 0.1 : 1e-3; }
+
 }  // namespace dsx

@@ -18,7 +18,8 @@ struct Sgd {
   }
   void update(Bundle& b, const Verdict& v, const Mesh& mesh) const {
     const View velocity = b.states.empty() ? View{} : b.states[0];
-    mesh.session().launch(kernels::sgd, kernels::SgdStep{rate, momentum, decay_of(decay, b.kind.role), v.scale}, b.master(), b.reduced, velocity, b.weight_of_state());
+    mesh.session().launch(kernels::sgd, kernels::SgdStep{rate, momentum, decay_of(decay, b.kind.role), v.scale}, b.master(), b.reduced, velocity,
+                          b.weight_of_state());
   }
 };
 static_assert(Optimizer<Sgd>);

@@ -78,7 +78,8 @@ struct LocalPart {
     if (split.cut == Cut::none) return;
     const Extent extent = split.cut == Cut::rows ? whole.rows : whole.columns, each = split.pieces * split.grain;
     if (each == 0 || extent % each != 0 || extent / each < ranks)
-      fail<313>(extent, split.cut == Cut::rows ? " rows" : " columns", " in ", split.pieces, " pieces by grains of ", split.grain, " can't be cut for ", ranks, " ranks along ", to_text(split.over));
+      fail<313>(extent, split.cut == Cut::rows ? " rows" : " columns", " in ", split.pieces, " pieces by grains of ", split.grain,
+                " can't be cut for ", ranks, " ranks along ", to_text(split.over));
     units = share({0, extent / split.pieces / split.grain}, ranks, rank);
     (split.cut == Cut::rows ? local.rows : local.columns) = units.size() * split.grain * split.pieces;
   }

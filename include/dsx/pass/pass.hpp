@@ -274,7 +274,8 @@ inline View Pass::incoming(Node n) {
 inline Grad Pass::weight_gradient(Slot slot, Axes partial) {
   Held& h = held(slot);
   if (h.used && h.partial != partial)
-    fail<403>("unit ", unit_, ", parameter ", slot, ": one use leaves its gradient partial over ", to_text(h.partial), ", another over ", to_text(partial));
+    fail<403>("unit ", unit_, ", parameter ", slot, ": one use leaves its gradient partial over ", to_text(h.partial), ", another over ",
+              to_text(partial));
   h.partial = partial, h.used = true;
   return {h.gradient, std::exchange(h.touched, true)};
 }

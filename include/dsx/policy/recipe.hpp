@@ -67,7 +67,8 @@ class Recipe {
   static constexpr bool excludes_another = (excludes<P, Policies>() || ...);
   static_assert(known, "dsx-E106: something in this recipe is no policy: a policy names its slot, as in `using Slot = dsx::ShardingSlot;`");
   static_assert(!known || distinct, "dsx-E102: two policies of this recipe fill the same slot; keep one");
-  static_assert(!known || !distinct || !(excludes_another<Policies> || ...), "dsx-E107: two policies of this recipe exclude each other; drop one (its header says why)");
+  static_assert(!known || !distinct || !(excludes_another<Policies> || ...),
+                "dsx-E107: two policies of this recipe exclude each other; drop one (its header says why)");
 
  public:
   constexpr Recipe(Policies... policies) : policies_{policies...} {}

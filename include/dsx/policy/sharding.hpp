@@ -33,7 +33,8 @@ struct ParameterInfo {
 };
 
 /// Over which axes one class of parameters is cut: weights at rest, from where forward gathers; weights between forward and
-/// backward, from where backward gathers; gradients; state. They nest: weights and gradients are cut only over axes that cut the state, the state only over axes that sum gradients.
+/// backward, from where backward gathers; gradients; state. They nest: weights and gradients are cut only over axes that cut the state, the state
+/// only over axes that sum gradients.
 struct Residency {
   Axes forward = Axes::none, backward = Axes::none, gradients = Axes::none, state = Axes::none;
   friend bool operator==(const Residency&, const Residency&) = default;

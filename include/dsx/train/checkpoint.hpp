@@ -48,7 +48,8 @@ std::vector<NamedTensor> state_tensors(const Weights& weights, const auto& optim
   for (const ParameterRecord& r : weights.records()) {
     if (!r.trained) continue;
     Extent i = 0;
-    for (const StateSpec& s : optimizer.states({.whole = r.shape, .role = r.role})) all.push_back({r.path + "." + s.name, r.path, {Which::Of::state, i++}, r.shape});
+    for (const StateSpec& s : optimizer.states({.whole = r.shape, .role = r.role}))
+      all.push_back({r.path + "." + s.name, r.path, {Which::Of::state, i++}, r.shape});
   }
   sort_by_name(all);
   return all;
@@ -59,7 +60,8 @@ template <class T, class Weights>
 void write_tensors(const std::filesystem::path& file, bool root, const Weights& weights, const std::vector<NamedTensor>& tensors) {
   std::vector<TensorSpec> specs;
   for (const NamedTensor& t : tensors)
-    specs.push_back({t.name, element_of<T>, t.shape.rows == 1 ? std::vector<Extent>{t.shape.columns} : std::vector<Extent>{t.shape.rows, t.shape.columns}});
+    specs.push_back(
+        {t.name, element_of<T>, t.shape.rows == 1 ? std::vector<Extent>{t.shape.columns} : std::vector<Extent>{t.shape.rows, t.shape.columns}});
   std::optional<SafetensorsWriter> writer;
   if (root) writer.emplace(file, specs, Metadata{{"format", "dsx"}});
   for (const NamedTensor& t : tensors) {
@@ -121,7 +123,8 @@ void save(const std::filesystem::path& folder, Trainer& trainer, auto also, cons
   });
   if (root) {
     also(path);
-    write_file(path / "checkpoint.json", Json::object({{"version", detail::checkpoint_version}, {"step", trainer.steps()}, {"extra", extra}}).dump(2));
+    write_file(path / "checkpoint.json",
+               Json::object({{"version", detail::checkpoint_version}, {"step", trainer.steps()}, {"extra", extra}}).dump(2));
     target->commit();
   }
   trainer.mesh().world().barrier();  // no rank goes on before the checkpoint is there

@@ -25,7 +25,8 @@ struct FeedOptions {
 inline Extent rows_of(const FeedOptions& o, const Mesh& mesh) {
   const Extent parts = mesh.size(Axes::data) * o.micro_batches;
   if (parts == 0 || o.batch == 0 || o.batch % parts != 0)
-    fail<308>("a batch of ", o.batch, " sequences can't be shared by ", mesh.size(Axes::data), " data ranks in ", o.micro_batches, " micro-batches each");
+    fail<308>("a batch of ", o.batch, " sequences can't be shared by ", mesh.size(Axes::data), " data ranks in ", o.micro_batches,
+              " micro-batches each");
   return o.batch / parts * o.context;
 }
 

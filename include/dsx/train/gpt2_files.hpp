@@ -17,14 +17,23 @@
 namespace dsx {
 
 inline Gpt2Shape shape_of(const GptConfig& c, double dropout = 0) {
-  return {.vocabulary = c.vocab_size, .positions = c.n_positions, .width = c.n_embd, .heads = c.n_head, .layers = c.n_layer, .hidden = c.n_inner.value_or(0),
-          .dropout = dropout, .epsilon = c.layer_norm_epsilon, .gelu = c.activation == GeluForm::tanh ? Gelu::tanh : Gelu::erf};
+  return {.vocabulary = c.vocab_size, .positions = c.n_positions, .width = c.n_embd, .heads = c.n_head, .layers = c.n_layer,
+          .hidden = c.n_inner.value_or(0), .dropout = dropout, .epsilon = c.layer_norm_epsilon,
+          .gelu = c.activation == GeluForm::tanh ? Gelu::tanh : Gelu::erf};
 }
 inline GptConfig config_of(const Gpt2Shape& s) {
   GptConfig c{.vocab_size = s.vocabulary, .n_positions = s.positions, .n_embd = s.width, .n_layer = s.layers, .n_head = s.heads};
   if (s.hidden) c.n_inner = s.hidden;
   c.layer_norm_epsilon = s.epsilon, c.activation = s.gelu == Gelu::tanh ? GeluForm::tanh : GeluForm::erf;
   c.dropout_residual = c.dropout_embedding = s.dropout, c.dropout_attention = 0;
+  return c;
+}
+
+/// The config of a folder that is to be trained on sequences of `context` tokens of a `vocabulary`; dsx-E711, dsx-E712 if it can't.
+inline GptConfig config_for(const std::filesystem::path& folder, Extent context, Extent vocabulary) {
+  const GptConfig c = read_gpt2_config(folder / "config.json");
+  if (context > c.n_positions) fail<711>("a context of ", context, " tokens; the model in ", folder, " has ", c.n_positions, " positions");
+  if (vocabulary > c.vocab_size) fail<712>("the data have a vocabulary of ", vocabulary, " tokens; the model in ", folder, " has ", c.vocab_size);
   return c;
 }
 
@@ -44,7 +53,8 @@ void load_gpt2(const std::filesystem::path& folder, Weights& weights) {
   for (const std::string_view prefix : {std::string_view{}, detail::gpt2_prefix})
     if (file.contains(detail::gpt2_head) && file.contains(concat(prefix, detail::gpt2_table)))
       check_tied(file, detail::gpt2_head, concat(prefix, detail::gpt2_table));
-  for (const WeightName& name : find_weights(file, expand(gpt2_weight_names, layers), {.prefix = detail::gpt2_prefix, .ignored = detail::gpt2_ignored})) {
+  const WeightRules rules{.prefix = detail::gpt2_prefix, .ignored = detail::gpt2_ignored};
+  for (const WeightName& name : find_weights(file, expand(gpt2_weight_names, layers), rules)) {
     const Shape shape = weights.record(name.ours).shape;
     std::vector<float> whole(shape.size());
     file.copy_to(name.theirs, View{whole.data(), shape, Element::f32}, {.transposed = name.transposed});
@@ -63,7 +73,8 @@ void export_gpt2(const std::filesystem::path& folder, const Weights& weights, co
   for (const WeightName& name : expand(gpt2_weight_names, layers)) {
     const Shape shape = weights.record(name.ours).shape;
     names.push_back({concat(detail::gpt2_prefix, name.theirs), name.ours});
-    specs.push_back({names.back().first, element, shape.rows == 1 ? std::vector<Extent>{shape.columns} : std::vector<Extent>{shape.rows, shape.columns}});
+    specs.push_back({names.back().first, element, {shape.columns}});
+    if (shape.rows > 1) specs.back().dims = {shape.rows, shape.columns};
   }
   std::sort(names.begin(), names.end());  // as the writer wants them: all are of one element
   std::optional<SafetensorsSetWriter> writer;

@@ -28,6 +28,9 @@ struct StepRecord {
   Extent peak_bytes = 0;                      // of this rank's arenas and blocks
 };
 
+/// Since this program began.
+double process_seconds();
+
 /// One line of JSON, without its end.
 std::string to_json(const StepRecord& record);
 /// All whole lines of a metrics file; none if there is no file. A last line that was cut off is left out.

@@ -2,7 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /// What a rank of a run needs, in words: bytes by category, FLOPs and traffic of a step. Of a dry run it is the plan.
 ///
-///     std::puts(describe(trainer).c_str());
+///     const Traffic step = session.traffic;              // of a dry session whose trainer has been made
+///     std::puts(describe(trainer, step).c_str());
 #pragma once
 
 #include <dsx/comm/traffic.hpp>
@@ -20,11 +21,11 @@ struct RankReport {
 };
 std::string to_text(const RankReport& report);
 
-/// Of a trainer whose session has counted one step: after its construction, if the session is dry.
+/// `step`: the traffic of one step, as a dry session has counted it when its trainer is made.
 template <class Trainer>
-std::string describe(const Trainer& trainer) {
+std::string describe(const Trainer& trainer, const Traffic& step) {
   const auto& session = trainer.mesh().session();
-  return to_text({session.rank(), session.ranks(), trainer.weights().parameters(), &session.memory, trainer.flops(), &session.traffic});
+  return to_text({session.rank(), session.ranks(), trainer.weights().parameters(), &session.memory, trainer.flops(), &step});
 }
 
 }  // namespace dsx

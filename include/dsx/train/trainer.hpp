@@ -55,7 +55,8 @@ class Trainer {
 
   void accumulate(std::span<const MicroBatch> batches) {
     const bool dry = memory_->dry();
-    if (!dry && batches.size() != options_.micro_batches) fail<304>(batches.size(), " micro-batches given to a trainer that was planned for ", options_.micro_batches);
+    if (!dry && batches.size() != options_.micro_batches)
+      fail<304>(batches.size(), " micro-batches given to a trainer that was planned for ", options_.micro_batches);
     Bundles& bundles = weights().bundles();
     counts_ = reduced_counts(batches);
     if (!(counts_.targets > 0)) fail<304>("no micro-batch of step ", steps_ + 1, " has a counted target, on any rank");
@@ -109,7 +110,8 @@ class Trainer {
       if (b.in_training) fail<410>("these weights have a trainer, whose state of ", b.segments.front().path, " would be lost; end it first");
       b.in_training = true;
       if (b.kind.trained)
-        for (Extent i = 0; i < optimizer_.states(b.kind).size(); ++i) b.states.push_back(memory_->keep(Category::state, {b.mine.size(), 1}, b.elements.master));
+        for (Extent i = 0; i < optimizer_.states(b.kind).size(); ++i)
+          b.states.push_back(memory_->keep(Category::state, {b.mine.size(), 1}, b.elements.master));
     }
   }
   void release_weights() {
@@ -138,7 +140,8 @@ class Trainer {
     mesh().world().all_reduce(whole(worst), Combine::max).wait();
     const Extent code = Extent(worst[0]);
     const std::string where = code == 0 ? std::string{"; every gradient is finite"}
-                                        : concat("; the first tensor whose gradient isn't finite is ", records[records.size() - code / ranks].path, ", on rank ", ranks - 1 - code % ranks);
+                                        : concat("; the first tensor whose gradient isn't finite is ", records[records.size() - code / ranks].path,
+                                                 ", on rank ", ranks - 1 - code % ranks);
     fail<409>("step ", v.step, ": the loss is ", v.loss, ", the gradient's norm ", std::sqrt(v.squared_norm), where);
   }
 

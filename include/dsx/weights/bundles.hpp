@@ -109,9 +109,11 @@ class Bundles {
   Extent gathered_before_ = 0;
 };
 
-inline void Bundles::add(Unit unit, const std::string& path, const Parameter& p, Axes partial, const Tie& tie, const Elements& elements, auto& sharding) {
+inline void Bundles::add(Unit unit, const std::string& path, const Parameter& p, Axes partial, const Tie& tie, const Elements& elements,
+                         auto& sharding) {
   const bool expert = p.split.over == Axes::expert;
-  const ParameterInfo info{p.tie, p.shape, p.split.cut == Cut::none ? Axes::none : p.split.over, (expert ? Axes::expert_data : Axes::data) | partial, p.role, p.trained};
+  const ParameterInfo info{
+      p.tie, p.shape, p.split.cut == Cut::none ? Axes::none : p.split.over, (expert ? Axes::expert_data : Axes::data) | partial, p.role, p.trained};
   Bundle& bundle = find(unit, info, std::string{p.tie});
   if (bundle.segments.empty()) {
     bundle.elements = elements;
@@ -129,13 +131,16 @@ inline void Bundles::add(Unit unit, const std::string& path, const Buffer& b, El
   NamedBuffer& named = buffers_.emplace_back(NamedBuffer{unit, path, b});
   named.held.value = memory_->keep(Category::state, {1, b.size}, element);
   named.held.update = memory_->keep(Category::gradients, {1, b.size}, element);
-  const auto fill = [](View v, float x) { dispatch(v.element, [&](auto zero) { std::fill_n(v.pointer<decltype(zero)>(), v.size(), decltype(zero)(x)); }); };
+  const auto fill = [](View v, float x) {
+    dispatch(v.element, [&](auto zero) { std::fill_n(v.pointer<decltype(zero)>(), v.size(), decltype(zero)(x)); });
+  };
   session_->launch(fill, named.held.value, b.start);
 }
 
 inline Bundle& Bundles::find(Unit unit, const ParameterInfo& info, const std::string& tie) {
   for (Bundle& b : bundles_) {
-    const bool same_class = b.kind.split_over == info.split_over && b.kind.summed_over == info.summed_over && b.kind.role == info.role && b.kind.trained == info.trained;
+    const bool same_class =
+        b.kind.split_over == info.split_over && b.kind.summed_over == info.summed_over && b.kind.role == info.role && b.kind.trained == info.trained;
     if (b.tie != tie || (tie.empty() && b.units.front() != unit)) continue;
     if (!tie.empty() && !same_class)
       fail<404>("the uses of tied parameter ", tie, " sum its gradient over ", to_text(b.kind.summed_over), " and over ", to_text(info.summed_over));
@@ -152,11 +157,12 @@ inline Bundle& Bundles::find(Unit unit, const ParameterInfo& info, const std::st
 inline void Bundles::check(const Bundle& b) const {
   const auto [forward, backward, gradients, state] = b.where;
   if (!within(forward | gradients, state) || !within(state, b.kind.summed_over - Axes::tensor))
-    fail<103>("weights at rest (", to_text(forward), ") and gradients (", to_text(gradients), ") may be cut only over axes that cut the state (", to_text(state),
-              "), and the state only over axes that sum gradients (", to_text(b.kind.summed_over), ")");
+    fail<103>("weights at rest (", to_text(forward), ") and gradients (", to_text(gradients), ") may be cut only over axes that cut the state (",
+              to_text(state), "), and the state only over axes that sum gradients (", to_text(b.kind.summed_over), ")");
   for (const Axes part : {forward, gradients})
     if (!contains_slices(part, state))
-      fail<104>(part == forward ? "weights at rest over " : "gradients over ", to_text(part), " and state over ", to_text(state), " don't nest; cut over inner before outer");
+      fail<104>(part == forward ? "weights at rest over " : "gradients over ", to_text(part), " and state over ", to_text(state),
+                " don't nest; cut over inner before outer");
 }
 
 inline void Bundles::settle(std::uint64_t seed, Extent units) {
@@ -276,7 +282,8 @@ inline void Bundles::finish() {
 
 inline void Bundles::publish() {
   for (Bundle& b : bundles_)
-    if (const Axes axes = b.where.state - b.where.forward; b.kind.trained && mesh_->size(axes) > 1) mesh_->along(axes).all_gather(b.weight_of_state(), b.rest).wait();
+    if (const Axes axes = b.where.state - b.where.forward; b.kind.trained && mesh_->size(axes) > 1)
+      mesh_->along(axes).all_gather(b.weight_of_state(), b.rest).wait();
   merge_buffers();
 }
 
@@ -290,7 +297,9 @@ inline void Bundles::merge_buffers() {
       });
     };
     if (!touched) session_->launch(prepare, b.held.update);
-    mesh_->along(mesh_->token_split() ? Axes::data | Axes::tensor : Axes::data).all_reduce(b.held.update, maximum ? Combine::max : Combine::sum).wait();
+    mesh_->along(mesh_->token_split() ? Axes::data | Axes::tensor : Axes::data)
+        .all_reduce(b.held.update, maximum ? Combine::max : Combine::sum)
+        .wait();
     const auto merge = [maximum](View value, View update) {
       dispatch(value.element, [&](auto zero) {
         using T = decltype(zero);
@@ -309,7 +318,9 @@ inline void Bundles::merge_buffers() {
 inline double Bundles::squared_norm() const {
   double sum = 0;
   for (const Bundle& b : bundles_)
-    if (b.kind.trained) session_->launch([&sum](View g) { sum += kernels::squared_norm(g); }, b.reduced.part({b.counted.begin - b.mine.begin, b.counted.end - b.mine.begin}));
+    if (b.kind.trained)
+      session_->launch([&sum](View g) { sum += kernels::squared_norm(g); },
+                       b.reduced.part({b.counted.begin - b.mine.begin, b.counted.end - b.mine.begin}));
   return sum;
 }
 
@@ -317,7 +328,8 @@ inline std::string Bundles::first_not_finite() const {
   for (const Bundle& b : bundles_)
     for (const Segment& s : b.segments) {
       const Range here = overlap(s.range(), b.mine);
-      if (b.kind.trained && !memory_->dry() && !kernels::all_finite(b.reduced.part({here.begin - b.mine.begin, here.end - b.mine.begin}))) return s.path;
+      if (b.kind.trained && !memory_->dry() && !kernels::all_finite(b.reduced.part({here.begin - b.mine.begin, here.end - b.mine.begin})))
+        return s.path;
     }
   return {};
 }

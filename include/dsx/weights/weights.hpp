@@ -98,8 +98,11 @@ class Weights {
   template <class T>
   void assign_buffer(const std::string& path, std::span<const T> whole) {
     const View here = bundles_.buffer(path);
-    if (whole.size() != record_of(buffers_, path).shape.size()) fail<407>(path, " has ", record_of(buffers_, path).shape.size(), " elements, given ", whole.size());
-    const auto narrowed = [&](auto zero) { std::transform(whole.begin(), whole.end(), here.pointer<decltype(zero)>(), [](T x) { return decltype(zero)(x); }); };
+    if (whole.size() != record_of(buffers_, path).shape.size())
+      fail<407>(path, " has ", record_of(buffers_, path).shape.size(), " elements, given ", whole.size());
+    const auto narrowed = [&](auto zero) {
+      std::transform(whole.begin(), whole.end(), here.pointer<decltype(zero)>(), [](T x) { return decltype(zero)(x); });
+    };
     if (here.data) dispatch(here.element, narrowed);
   }
   const std::vector<ParameterRecord>& buffers() const { return buffers_; }
@@ -151,8 +154,8 @@ class Weights {
           if (p.tie.empty()) fail<411>("two parameters are called ", known, "; give the layers that hold them names of their own");
           const Parameter& first = parameters[use.unit][use.slot];
           if (first.shape != p.shape || first.role != p.role || first.trained != p.trained || first.split != p.split)
-            fail<404>("the uses of tied parameter ", known, " disagree: one is ", first.shape.rows, " x ", first.shape.columns, ", another ", p.shape.rows, " x ", p.shape.columns,
-                      "; shape, role, split and whether it is trained must be the same");
+            fail<404>("the uses of tied parameter ", known, " disagree: one is ", first.shape.rows, " x ", first.shape.columns, ", another ",
+                      p.shape.rows, " x ", p.shape.columns, "; shape, role, split and whether it is trained must be the same");
           return;
         }
         records_.push_back({known, p.shape, p.role, p.trained});
@@ -166,7 +169,8 @@ class Weights {
     for (const Bundle& b : bundles_.all()) {
       for (const Kind kind : {Kind::weights, Kind::gradients, Kind::state, Kind::activations})
         if (const Tier tier = offload.rests(kind, b.kind); tier != Tier::device)
-          fail<109>("the offload policy lets something of ", b.segments.front().path, " rest on the ", tier == Tier::host ? "host" : "disk", "; only the device is provided");
+          fail<109>("the offload policy lets something of ", b.segments.front().path, " rest on the ", tier == Tier::host ? "host" : "disk",
+                    "; only the device is provided");
       for (const QuantSite site : {QuantSite::rest, QuantSite::gather, QuantSite::reduction, QuantSite::cache})
         if (quantizer.codec(site, b.kind)) fail<109>("the quantizer gives a codec for ", b.segments.front().path, "; no site packs values");
     }
@@ -225,12 +229,17 @@ class Weights {
     for (Unit u = 0; u < parameters.size(); ++u) {
       for (const Parameter& p : parameters[u]) {
         const LocalPart part{p, mesh.size(p.split.over), mesh.coordinate(p.split.over)};
-        held[u].push_back({.weight = {nullptr, part.local, element}, .gradient = {nullptr, part.local, elements().gradient}, .split = cut_by_tensor(p), .trained = p.trained});
+        held[u].push_back({.weight = {nullptr, part.local, element},
+                           .gradient = {nullptr, part.local, elements().gradient},
+                           .split = cut_by_tensor(p),
+                           .trained = p.trained});
       }
       for (Held& h : held[u]) bindings[u].parameters.push_back(&h);
     }
     model_.each_unit([&](const std::string&, const auto& layer, Unit u) {
-      each_part("", layer, [&](const std::string&, const Buffer& b) { held_buffers[u].push_back({.value = {nullptr, {1, b.size}, wide(element)}, .update = {nullptr, {1, b.size}, wide(element)}}); });
+      each_part("", layer, [&](const std::string&, const Buffer& b) {
+        held_buffers[u].push_back({.value = {nullptr, {1, b.size}, wide(element)}, .update = {nullptr, {1, b.size}, wide(element)}});
+      });
     });
     for (Unit u = 0; u < parameters.size(); ++u)
       for (HeldBuffer& b : held_buffers[u]) bindings[u].buffers.push_back(&b);
