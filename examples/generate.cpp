@@ -1,0 +1,60 @@
+// SPDX-FileCopyrightText: dsx contributors
+// SPDX-License-Identifier: Apache-2.0
+/// Writes text with a GPT-2: a checkpoint of train_gpt2, or a folder of Hugging Face.
+///
+///     generate --load run --prompt "In the beginning" --tokens 100 --temperature 0.8 --seed 7
+#include <dsx/data/tokenizer.hpp>
+#include <dsx/infer/generator.hpp>
+#include <dsx/kernels/threads.hpp>
+#include <dsx/train/gpt2_files.hpp>
+
+#include <CLI/CLI.hpp>
+
+int main(int argc, char** argv) {
+  std::string load, prompt, tokenizer;
+  dsx::Extent tokens = 0, threads = 0;
+  dsx::Decoding how{.temperature = 0.8, .top_k = 40};
+  CLI::App app{"Writes text with a GPT-2."};
+  app.option_defaults()->always_capture_default();
+  app.add_option("--load", load, "a run or checkpoint of train_gpt2, or a Hugging Face folder")->required();
+  app.add_option("--prompt", prompt, "what the text begins with");
+  app.add_option("--tokenizer", tokenizer, "folder or tokenizer.json; none: the model's folder has it");
+  app.add_option("--tokens", tokens, "new tokens; 0: as many as the model has positions for");
+  app.add_option("--temperature", how.temperature, "0: always the likeliest token");
+  app.add_option("--top-k", how.top_k, "draw among the k likeliest; 0: among all");
+  app.add_option("--top-p", how.top_p, "draw among the likeliest that make up this probability");
+  app.add_option("--beams", how.beams, "more than 1: beam search");
+  app.add_option("--length-penalty", how.length_penalty, "of beam search");
+  app.add_option("--seed", how.seed, "of the draws");
+  app.add_option("--threads", threads, "OpenMP threads; 0: all processors");
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    return app.exit(e) == 0 ? 0 : 1;
+  }
+  return dsx::launch(argc, argv, [&](dsx::Session& session) {
+    dsx::kernels::use_threads(threads ? threads : dsx::kernels::processors());
+    const std::filesystem::path given{load}, folder = std::filesystem::exists(given / "config.json") ? given : dsx::newest_checkpoint(given);
+    const auto words = dsx::Tokenizer::load(tokenizer.empty() ? folder : std::filesystem::path{tokenizer});
+    const dsx::GptConfig config = dsx::config_for(folder, 1, words.size());
+    std::vector<int> ids = words.encode(prompt, {.special = dsx::Special::allowed});
+    if (ids.empty()) ids.push_back(words.end_of_text().value_or(0));
+    const std::vector<std::vector<int>> prompts{ids};
+    const dsx::Extent room = config.n_positions > ids.size() ? config.n_positions - ids.size() : 0, wanted = tokens ? tokens : room;
+
+    const dsx::Mesh mesh{session, {.data = session.ranks()}};
+    dsx::Weights weights{mesh, dsx::make_gpt2(dsx::shape_of(config)), dsx::Recipe{}};
+    dsx::load_gpt2(folder, weights);
+    dsx::Generator generator{weights, {.sequences = how.beams, .length = config.n_positions, .vocabulary = config.vocab_size}};
+    how.end = words.end_of_text();
+    const auto show = [&](const std::string& text) {
+      if (session.is_root()) std::fputs(text.c_str(), stdout), std::fflush(stdout);
+    };
+    show(prompt);
+    dsx::StreamDecoder stream{words};
+    generator.generate(prompts, wanted, how, [&](dsx::Extent, int token) {
+      if (token != how.end) show(stream.push(token));
+    });
+    show(stream.finish() + "\n");
+  });
+}
