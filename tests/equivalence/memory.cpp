@@ -1,0 +1,126 @@
+// SPDX-FileCopyrightText: dsx contributors
+// SPDX-License-Identifier: Apache-2.0
+/// BYTES and WIRE of plans: what grows with what, what recompute keeps, and a large model on 64 ranks planned on a laptop.
+// labels: bytes wire
+#include <dsx/dsx.hpp>
+
+#include <doctest/doctest.h>
+
+#include <chrono>
+
+using namespace dsx;
+
+namespace {
+
+/// What one rank's pass needs at its peak, by category.
+struct PassBytes {
+  Extent saved = 0, carried = 0, scratch = 0;
+  Extent sum() const { return saved + carried + scratch; }
+};
+template <class Policies>
+PassBytes plan(const Gpt2Shape& shape, Extent rows, Degrees degrees, const Policies& recipe, TokenLoss loss = {.chunk = 512}) {
+  Session session = Session::dry(0, degrees.ranks());
+  const Mesh mesh{session, degrees};
+  Weights weights{mesh, make_gpt2(shape), recipe};
+  Trainer trainer{weights, Sgd{}, loss, {.rows = rows}};
+  const auto peak = [&](Category c) { return session.memory.tally(c).peak; };
+  return {peak(Category::saved), peak(Category::carried), peak(Category::scratch)};
+}
+
+constexpr Gpt2Shape small{.vocabulary = 2'048, .positions = 4'096, .width = 64, .heads = 4, .layers = 3, .dropout = 0.1};
+constexpr Extent line = 64;  // each buffer is padded to it
+constexpr Extent padded(Extent elements) { return round_up(elements * sizeof(float), line); }
+
+}  // namespace
+
+TEST_CASE("doubling the length of a sequence doubles the pass's peak") {
+  for (const bool token_split : {false, true}) {
+    const Degrees degrees{.tensor = token_split ? 2UL : 1UL, .token_split = token_split};
+    PassBytes before = plan(small, 512, degrees, Recipe{});
+    for (const Extent rows : {1'024, 2'048, 4'096}) {
+      const PassBytes now = plan(small, rows, degrees, Recipe{});
+      MESSAGE(rows << " rows: saved " << now.saved << ", carried " << now.carried << ", scratch " << now.scratch);
+      CHECK(now.saved == 2 * before.saved);
+      CHECK(now.carried == 2 * before.carried);
+      // Scratch is what rows take, which doubles, and packing space for matrix products, which has a bound.
+      CHECK(now.scratch <= 2 * before.scratch);
+      CHECK(double(now.sum()) > 1.6 * double(before.sum()));
+      before = now;
+    }
+  }
+}
+
+TEST_CASE("doubling the vocabulary leaves the pass's peak") {
+  const PassBytes before = plan(small, 256, {}, Recipe{});
+  Gpt2Shape larger = small;
+  for (larger.vocabulary = 4'096; larger.vocabulary <= 65'536; larger.vocabulary *= 2) {
+    const PassBytes now = plan(larger, 256, {}, Recipe{});
+    CHECK(now.saved == before.saved);
+    CHECK(now.carried == before.carried);
+    CHECK(now.scratch == before.scratch);
+  }
+  // A loss that held all logits of its rows would need at least so much.
+  CHECK(before.sum() < padded(256 * 65'536));
+}
+
+TEST_CASE("recompute keeps one value of each unit, and a unit's own while it plays") {
+  const Extent rows = 128, one = padded(rows * small.width);
+  const auto saved = [&](Extent layers, const auto& recipe) {
+    Gpt2Shape shape = small;
+    shape.layers = layers;
+    return plan(shape, rows, {}, recipe).saved;
+  };
+  // Each further block keeps what leaves the block before it.
+  CHECK(saved(6, Recipe{RecomputeUnits{}}) - saved(5, Recipe{RecomputeUnits{}}) == one);
+  CHECK(saved(12, Recipe{RecomputeUnits{}}) - saved(6, Recipe{RecomputeUnits{}}) == 6 * one);
+  // Of a block with dropout backward reads: its two norms' inputs, statistics and outputs, q, k, v, what attention gives and the logarithms
+  // of its sums, and the hidden values before and after GELU.
+  const Extent norms = 2 * (2 * one + padded(2 * rows)), attention = padded(3 * rows * small.width) + one + padded(small.heads * rows),
+               hidden = 2 * padded(4 * rows * small.width);
+  CHECK(saved(6, Recipe{}) - saved(5, Recipe{}) == norms + attention + hidden);
+  const double kept = double(saved(12, Recipe{RecomputeUnits{}})) / double(saved(12, Recipe{}));
+  MESSAGE("12 blocks save " << 100 * kept << " % of the bytes");
+  CHECK(kept < 0.2);
+}
+
+TEST_CASE("GPT-2 of 1.5 B parameters is planned for 64 ranks under ZeRO-3 within a second") {
+  const auto begin = std::chrono::steady_clock::now();
+  constexpr Extent ranks = 64, micro_batches = 3;
+  Session session = Session::dry(5, ranks);
+  const Mesh mesh{session, {.data = ranks}};
+  Weights weights{mesh, make_gpt2({.width = 1'600, .heads = 25, .layers = 48}), Recipe{ZeRO<3>{}, RecomputeUnits{}}};
+  Trainer trainer{weights, AdamW{}, TokenLoss{}, {.micro_batches = micro_batches, .rows = 1'024, .clip = 1}};
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  MESSAGE(weights.parameters() << " parameters planned in " << seconds << " s");
+  for (Extent c = 0; c < categories; ++c)
+    MESSAGE(category_names[c] << " " << double(session.memory.tally(Category(c)).peak) / double(1_MiB) << " MiB");
+  CHECK(seconds < 1);
+  CHECK(weights.parameters() == 1'557'611'200);
+
+  // Each use of a bundle gathers it once forward and once backward; the tied table is used at both ends.
+  Extent stored = 0, used = 0, state = 0;
+  for (const Bundle& b : weights.bundles().all()) {
+    stored += b.size, used += b.size * b.units.size();
+    state += 2 * round_up(b.size / ranks * sizeof(float), line);
+  }
+  CHECK(stored - weights.parameters() < 52 * 3 * ranks);  // padding: less than an element a rank for each bundle
+  CHECK(session.memory.tally(Category::state).peak == state);
+  session.traffic.clear();
+  trainer.step({});
+  CHECK(session.traffic.elements(Verb::all_gather) == micro_batches * 2 * used);
+  CHECK(session.traffic.wire_bytes(Verb::all_gather) == doctest::Approx(double(micro_batches * 2 * used) * 4 * (ranks - 1) / ranks).epsilon(1e-14));
+  // Gradients are scattered each micro-batch, the tied table's once for both uses.
+  CHECK(session.traffic.elements(Verb::reduce_scatter) == micro_batches * stored);
+  // Six times parameters x tokens, and two more for what is played again (Kaplan et al. 2020), besides attention's own.
+  const double estimate = 8.0 * double(weights.parameters()) * 1'024 * micro_batches;
+  CHECK(trainer.flops() > estimate);
+  CHECK(trainer.flops() < 1.2 * estimate);
+}
+
+TEST_CASE("an all-gather of n elements moves n (N - 1) / N of them through a rank") {
+  CHECK(ring_bytes(Verb::all_gather, 64, 4) == 48);
+  CHECK(ring_bytes(Verb::reduce_scatter, 64, 4) == 48);
+  CHECK(ring_bytes(Verb::all_reduce, 64, 4) == 96);
+  CHECK(ring_bytes(Verb::send, 64, 4) == 64);
+  CHECK(ring_bytes(Verb::receive, 64, 4) == 0);
+}

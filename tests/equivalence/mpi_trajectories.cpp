@@ -1,0 +1,57 @@
+// SPDX-FileCopyrightText: dsx contributors
+// SPDX-License-Identifier: Apache-2.0
+/// TRAJ on MPI processes: a core of the cells of trajectories.cpp, against one rank, with BYTES and WIRE.
+// labels: traj
+// processes: 2 4
+// timeout: 300
+#include "support/runs.hpp"
+
+#include <doctest/doctest.h>
+
+using namespace toy;
+
+namespace {
+
+/// MPI can be entered once a process: the world lives until the program ends.
+std::shared_ptr<Transport> world() {
+  static const auto only = mpi_transport_world({.time_limit = std::chrono::seconds{60}});
+  return only;
+}
+
+/// Every process compares what the root collected with its own run on one rank.
+void equals_one_rank(Cell c) {
+  Session session{checked(world())};
+  Run run;
+  Complaints complaints;
+  train_rank(session, c, recipe_of(c), steps, run, complaints, nullptr);
+  const auto wrong = complaints.take();
+  CHECK_MESSAGE(wrong.empty(), name_of(c) << text_of(wrong));
+  if (!session.is_root()) return;
+  const double off = distance(run, train({.rule = c.rule, .elements = c.elements}));
+  CHECK_MESSAGE(off <= 1e-12, name_of(c) << " lies " << off << " from one rank");
+}
+
+}  // namespace
+
+TEST_CASE("MPI processes on every axis equal one rank") {
+  const Extent n = world()->size();
+  for (const Sharding s : {Sharding::replicate, Sharding::zero_1, Sharding::zero_2, Sharding::zero_3})
+    for (const bool token_split : {false, true}) {
+      equals_one_rank({s, {.data = n}, Schedule::single, 2, false, token_split ? Rule::adamw : Rule::sgd});
+      equals_one_rank({s, {.data = n / 2, .tensor = 2, .token_split = token_split}, Schedule::single, 2, token_split, Rule::adamw});
+      if (n == 4)
+        equals_one_rank({s,
+                         {.tensor = 2, .pipe = 2, .token_split = token_split},
+                         token_split ? Schedule::gpipe : Schedule::one_forward_one_backward,
+                         2,
+                         false,
+                         Rule::sgd});
+    }
+}
+
+TEST_CASE("MPI processes in a pipeline, near and far, and with Muon equal one rank") {
+  const Extent n = world()->size();
+  equals_one_rank({Sharding::zero_1, {.data = n / 2, .pipe = 2}, Schedule::one_forward_one_backward, 2, true, Rule::muon});
+  equals_one_rank({Sharding::mics, {.data = n, .inner = 2}, Schedule::single, 2, false, Rule::muon});
+  equals_one_rank({Sharding::hpz, {.data = n, .inner = 2}, Schedule::single, 2, false, Rule::adamw});
+}

@@ -1,0 +1,124 @@
+// SPDX-FileCopyrightText: dsx contributors
+// SPDX-License-Identifier: Apache-2.0
+/// TRAJ: twenty clipped steps of a tied GPT-2 in double, over sharding x data x tensor x pipe x accumulation x optimizer on 1 to
+/// 8 thread ranks, against one rank; sums that must agree to the last bit; in each cell also BYTES, WIRE and who saw which row.
+// labels: traj bytes wire
+// timeout: 600
+#include "support/covering.hpp"
+#include "support/runs.hpp"
+
+#include <doctest/doctest.h>
+
+using namespace toy;
+
+namespace {
+
+const Run& one_rank(Rule rule) {
+  static std::map<Rule, Run> runs;
+  const auto [found, is_new] = runs.try_emplace(rule);
+  if (is_new) found->second = train({.rule = rule});
+  return found->second;
+}
+
+constexpr double bound = 1e-12;
+
+struct Worst {
+  double distance = 0;
+  std::string where{};
+  Extent runs = 0;
+  ~Worst() { MESSAGE(runs << " runs, at most " << distance << " from one rank: " << where); }
+};
+
+Run cell(const Cell& c, Worst& worst) {
+  Run run = train(c);
+  const double off = distance(run, one_rank(c.rule));
+  if (++worst.runs; off >= worst.distance) worst.distance = off, worst.where = name_of(c);
+  CHECK_MESSAGE(run.complaints.empty(), name_of(c) << text_of(run.complaints));
+  CHECK_MESSAGE(off <= bound, name_of(c));
+  return run;
+}
+
+/// Four policies, three ways through the pipeline, with and without accumulation, two optimizers.
+void product(Extent data, Extent tensor, bool token_split) {
+  Worst worst;
+  for (const Rule rule : {Rule::sgd, Rule::adamw})
+    for (const Extent micro_batches : {1, 2}) {
+      std::map<Sharding, Run> gpipe;
+      for (const Schedule schedule : {Schedule::single, Schedule::gpipe, Schedule::one_forward_one_backward}) {
+        const Extent pipe = schedule == Schedule::single ? 1 : 2;
+        if (data * tensor * pipe > 8) continue;
+        std::map<Sharding, Run> all;
+        for (const Sharding s : {Sharding::replicate, Sharding::zero_1, Sharding::zero_2, Sharding::zero_3}) {
+          const Cell c{s, {.data = data, .tensor = tensor, .pipe = pipe, .token_split = token_split}, schedule, micro_batches, false, rule};
+          all[s] = cell(c, worst);
+          if (schedule == Schedule::one_forward_one_backward) CHECK_MESSAGE(same(all[s], gpipe[s]), name_of(c) << ": other bits than GPipe's");
+        }
+        CHECK(same(all[Sharding::zero_1], all[Sharding::replicate]));
+        CHECK(same(all[Sharding::zero_3], all[Sharding::zero_2]));
+        // Those that reduce once and those that reduce each micro-batch part where there are several.
+        if (micro_batches == 1) CHECK(same(all[Sharding::zero_2], all[Sharding::replicate]));
+        if (schedule == Schedule::gpipe) gpipe = std::move(all);
+      }
+    }
+}
+
+}  // namespace
+
+TEST_CASE("every step of the toy is clipped and learns, with each optimizer") {
+  for (const Rule rule : {Rule::sgd, Rule::adamw, Rule::muon}) {
+    const Run& run = one_rank(rule);
+    CHECK_MESSAGE(run.complaints.empty(), text_of(run.complaints));
+    REQUIRE(run.norms.size() == steps);
+    const double least = *std::min_element(run.norms.begin(), run.norms.end());
+    MESSAGE(name_of(rule) << ": loss " << run.losses.front() << " -> " << run.losses.back() << ", least norm " << least << ", clipped at " << clip);
+    CHECK(least > clip);
+    CHECK(run.losses.back() < run.losses.front());
+    CHECK(same(run, train({.rule = rule})));
+  }
+}
+
+TEST_CASE("twenty steps on pipelines alone equal one rank") { product(1, 1, false); }
+TEST_CASE("twenty steps on tensor 2 equal one rank") { product(1, 2, false); }
+TEST_CASE("twenty steps on tensor 2 by tokens equal one rank") { product(1, 2, true); }
+TEST_CASE("twenty steps on data 2 equal one rank") { product(2, 1, false); }
+TEST_CASE("twenty steps on data 2, tensor 2 equal one rank") { product(2, 2, false); }
+TEST_CASE("twenty steps on data 2, tensor 2 by tokens equal one rank") { product(2, 2, true); }
+TEST_CASE("twenty steps on data 4 equal one rank") { product(4, 1, false); }
+TEST_CASE("twenty steps on data 4, tensor 2 equal one rank") { product(4, 2, false); }
+TEST_CASE("twenty steps on data 4, tensor 2 by tokens equal one rank") { product(4, 2, true); }
+
+TEST_CASE("Muon, MiCS, hpZ and recompute equal one rank in a covering array of all pairs") {
+  const auto cell_of = [](const std::vector<Extent>& row) {
+    const Extent data = Extent(1) << row[1], tensor = row[2] == 0 ? 1 : 2;
+    return Cell{Sharding(row[0]),
+                {.data = data, .inner = data == 4 ? 2 : data, .tensor = tensor, .pipe = row[3] == 0 ? 1UL : 2UL, .token_split = row[2] == 2},
+                Schedule(row[3]),
+                1 + row[4],
+                row[5] == 1,
+                Rule(row[6])};
+  };
+  const Covering rows = covering_array({6, 3, 3, 3, 2, 2, 3}, [&](const std::vector<Extent>& row) { return cell_of(row).ranks() <= 8; });
+  MESSAGE(rows.pairs << " pairs in " << rows.rows.size() << " cells");
+  Worst worst;
+  for (const auto& row : rows.rows) cell(cell_of(row), worst);
+}
+
+TEST_CASE("hpZ has ZeRO-3's bits, and recompute those of what it plays again") {
+  Worst worst;
+  for (const Extent data : {2, 4})
+    for (const Extent micro_batches : {1, 2}) {
+      Cell c{Sharding::zero_3, {.data = data, .inner = 2, .tensor = 2, .token_split = true}, Schedule::single, micro_batches, false, Rule::adamw};
+      const Run zero = cell(c, worst);
+      c.recompute = true;
+      CHECK(same(cell(c, worst), zero));
+      c.sharding = Sharding::hpz;
+      CHECK(same(cell(c, worst), zero));
+    }
+}
+
+TEST_CASE("a core of cells, each of which needs most mechanisms, equals one rank") {
+  Worst worst;
+  cell({Sharding::zero_3, {.data = 2, .tensor = 2, .pipe = 2, .token_split = true}, Schedule::one_forward_one_backward, 2, true, Rule::sgd}, worst);
+  cell({Sharding::zero_1, {.data = 2, .tensor = 2}, Schedule::single, 2, false, Rule::muon}, worst);
+  cell({Sharding::replicate, {.data = 2, .tensor = 2, .pipe = 2}, Schedule::gpipe, 1, false, Rule::adamw}, worst);
+}

@@ -1,0 +1,27 @@
+// SPDX-FileCopyrightText: dsx contributors
+// SPDX-License-Identifier: Apache-2.0
+/// The laws of an offload policy: it answers the same whenever it is asked, and where something rests never changes the bits that come back.
+///
+///     laws::offload(Resident{});
+#pragma once
+
+#include "identity_laws.hpp"
+
+#include <doctest/doctest.h>
+
+namespace laws {
+
+template <OffloadPolicy P>
+void offload(const P& policy) {
+  for (const Kind kind : {Kind::weights, Kind::gradients, Kind::state, Kind::activations})
+    for (const Role role : {Role::vector, Role::matrix, Role::table}) {
+      const ParameterInfo info{.path = "a.b", .whole = {4, 4}, .summed_over = Axes::data, .role = role};
+      const Tier tier = policy.rests(kind, info);
+      CHECK(policy.rests(kind, info) == tier);
+      CHECK(AnyOffload{policy}.rests(kind, info) == tier);
+    }
+  const Degrees degrees{.data = 2};
+  CHECK(bits_of(AnyRecipe{{}, {}, AnyOffload{policy}, {}, {}}, degrees) == bits_of(AnyRecipe{{}, {}, {}, {}, {}}, degrees));
+}
+
+}  // namespace laws

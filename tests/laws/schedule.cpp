@@ -1,0 +1,45 @@
+// SPDX-FileCopyrightText: dsx contributors
+// SPDX-License-Identifier: Apache-2.0
+/// Every pipeline schedule keeps the laws of its slot.
+#include "schedule_laws.hpp"
+
+#include <dsx/pipeline/gpipe.hpp>
+#include <dsx/pipeline/one_forward_one_backward.hpp>
+
+using namespace dsx;
+
+namespace {
+
+/// The archetype: a program without a slot's name, one micro-batch under way at a time.
+struct OneByOne {
+  Program program(Extent, Extent, Extent micro_batches) const {
+    Program p;
+    for (Extent m = 0; m < micro_batches; ++m) p.forward(m), p.backward(m);
+    return p;
+  }
+};
+static_assert(PipelineSchedule<OneByOne>);
+
+}  // namespace
+
+TEST_CASE("SingleStage keeps the laws of schedules on one stage") { laws::schedule(SingleStage{}, 1); }
+TEST_CASE("GPipe keeps the laws of schedules") { laws::schedule(GPipe{}, 6); }
+TEST_CASE("1F1B keeps the laws of schedules") { laws::schedule(OneForwardOneBackward{}, 6); }
+TEST_CASE("the archetype of schedules keeps their laws") { laws::schedule(OneByOne{}, 4); }
+TEST_CASE("AnySchedule keeps the laws of schedules") {
+  laws::schedule(AnySchedule{}, 1);
+  laws::schedule(AnySchedule{OneForwardOneBackward{}}, 4);
+  CHECK(AnySchedule{GPipe{}}.program(0, 2, 8).live() == 8);
+  CHECK(AnySchedule{OneForwardOneBackward{}}.program(0, 2, 8).live() == 2);
+}
+TEST_CASE("the laws of schedules refuse what breaks them") {
+  const auto program = [](std::initializer_list<int> signs) {
+    Program p;
+    for (const int m : signs) m > 0 ? p.forward(Extent(m - 1)) : p.backward(Extent(-m - 1));
+    return p;
+  };
+  CHECK(laws::plays({program({1, 2, -1, -2}), program({1, 2, -1, -2})}));
+  CHECK_FALSE(laws::plays({program({1, 2, -1, -2}), program({2, 1, -1, -2})}));  // overtakes
+  CHECK_FALSE(laws::plays({program({1, -1, 2, -2}), program({1, 2, -1, -2})}));  // deadlock
+  CHECK_FALSE(laws::plays({program({1, 2, -1, -2}), program({1, -1})}));         // a message that nobody takes
+}
