@@ -156,9 +156,8 @@ TEST_CASE("residencies that don't nest are refused on every rank") {
 }
 
 TEST_CASE("weights or gradients whose slices don't contain the state's are refused on every rank") {
-  for (const Residency& where :
-       {Residency{.forward = Axes::outer, .backward = Axes::outer, .gradients = Axes::data, .state = Axes::data},
-        Residency{.gradients = Axes::outer, .state = Axes::data}})
+  for (const Residency& where : {Residency{.forward = Axes::outer, .backward = Axes::outer, .gradients = Axes::data, .state = Axes::data},
+                                 Residency{.gradients = Axes::outer, .state = Axes::data}})
     for (Rank rank = 0; rank < 4; ++rank) {
       Session session = Session::dry(rank, 4);
       const Mesh mesh{session, {.data = 4, .inner = 2}};
