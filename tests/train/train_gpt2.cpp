@@ -58,6 +58,27 @@ struct Place {
   }
 };
 
+/// A process that doesn't outlive its test.
+class Child {
+ public:
+  explicit Child(pid_t process) : process_{process} {}
+  ~Child() {
+    if (process_ > 0) (void)end(SIGKILL);
+  }
+  Child(const Child&) = delete;
+  Child& operator=(const Child&) = delete;
+  /// Sends a signal and gives the exit code, as a shell would.
+  int end(int signal) {
+    int status = 0;
+    ::kill(process_, signal);
+    ::waitpid(std::exchange(process_, 0), &status, 0);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+  }
+
+ private:
+  pid_t process_;
+};
+
 /// The trainer as a process that signals can be sent to, once it has saved something.
 pid_t start(const Place& place, std::vector<std::string> more) {
   std::vector<std::string> words{programs + "train_gpt2"};
@@ -78,15 +99,14 @@ pid_t start(const Place& place, std::vector<std::string> more) {
   }
   return child;
 }
-bool wait_for(const std::filesystem::path& what) {
-  for (int i = 0; i < 3000; ++i, std::this_thread::sleep_for(std::chrono::milliseconds{20}))
-    if (std::filesystem::exists(what)) return true;
+Extent step_of(const std::filesystem::path& checkpoint) { return Extent(std::stoul(checkpoint.filename().string().substr(5))); }
+/// Whether a run comes to a checkpoint of this step or a later one; older ones may vanish while we look.
+bool comes_to(const std::filesystem::path& run, Extent step) {
+  for (int i = 0; i < 3000; ++i, std::this_thread::sleep_for(std::chrono::milliseconds{20})) try {
+      if (step_of(newest_checkpoint(run)) >= step) return true;
+    } catch (const std::exception&) {
+    }
   return false;
-}
-int end_of(pid_t child) {
-  int status = 0;
-  ::waitpid(child, &status, 0);
-  return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
 }  // namespace
@@ -116,10 +136,9 @@ TEST_CASE("a resumed run is the run that wasn't interrupted, bit for bit") {
 
 TEST_CASE("a signal finishes the step, saves and says how to go on") {
   const Place place;
-  const pid_t child = start(place, {"--steps", "1000000", "--eval-every", "0", "--save-every", "50", "--save", place.path("run")});
-  REQUIRE(wait_for(place.folder / "run" / "step-000050" / "checkpoint.json"));
-  ::kill(child, SIGTERM);
-  CHECK(end_of(child) == 0);
+  Child child{start(place, {"--steps", "1000000", "--eval-every", "0", "--save-every", "50", "--save", place.path("run")})};
+  REQUIRE(comes_to(place.folder / "run", 50));
+  CHECK(child.end(SIGTERM) == 0);
   const std::string log = read_file(place.folder / "log");
   CHECK(log.find("stopped; go on with: train_gpt2 --resume " + place.path("run")) != log.npos);
   const auto newest = newest_checkpoint(place.folder / "run");
@@ -129,13 +148,11 @@ TEST_CASE("a signal finishes the step, saves and says how to go on") {
 
 TEST_CASE("a killed run loses nothing older than its last save") {
   const Place place;
-  const pid_t child = start(place, {"--steps", "1000000", "--eval-every", "0", "--save-every", "3", "--keep", "2", "--save", place.path("run")});
-  REQUIRE(wait_for(place.folder / "run" / "step-000030" / "checkpoint.json"));
-  ::kill(child, SIGKILL);
-  CHECK(end_of(child) == 128 + SIGKILL);
-  const auto newest = newest_checkpoint(place.folder / "run");
-  CHECK(newest.filename().string() >= "step-000030");
-  const Extent step = Extent(std::stoul(newest.filename().string().substr(5)));
+  Child child{start(place, {"--steps", "1000000", "--eval-every", "0", "--save-every", "3", "--keep", "2", "--save", place.path("run")})};
+  REQUIRE(comes_to(place.folder / "run", 30));
+  CHECK(child.end(SIGKILL) == 128 + SIGKILL);
+  const Extent step = step_of(newest_checkpoint(place.folder / "run"));
+  CHECK(step >= 30);
   const Result resumed = place.resume("run --steps " + std::to_string(step + 2));
   CHECK_MESSAGE(resumed.code == 0, resumed.output);
   CHECK(newest_checkpoint(place.folder / "run") == checkpoint_folder(place.folder / "run", step + 2));
