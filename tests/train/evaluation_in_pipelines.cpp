@@ -13,7 +13,8 @@ double loss_on(Extent stages, std::array<Extent, categories>* left = nullptr) {
   double loss = 0;
   launch_threads(stages, [&](Session& session) {
     const Mesh mesh{session, {.pipe = stages}};
-    const AnyRecipe recipe{AnySharding{}, stages > 1 ? AnySchedule{OneForwardOneBackward{}} : AnySchedule{}, AnyOffload{}, AnyPrecision{Fp64{}}, AnyRecompute{}};
+    const AnyRecipe recipe{AnySharding{}, stages > 1 ? AnySchedule{OneForwardOneBackward{}} : AnySchedule{}, AnyOffload{}, AnyPrecision{Fp64{}},
+                           AnyRecompute{}};
     Weights weights{mesh, make_gpt2({.vocabulary = 23, .positions = 8, .width = 16, .heads = 2, .layers = 3, .dropout = 0.2}), recipe};
     Evaluator evaluator{weights, TokenLoss{}, 16};
     std::vector<MicroBatch> batches(4);
@@ -27,7 +28,8 @@ double loss_on(Extent stages, std::array<Extent, categories>* left = nullptr) {
     CHECK(evaluator.loss(batches) == mine);
     if (session.is_root()) loss = mine;
     if (left && session.is_root())
-      for (const Category c : {Category::saved, Category::carried, Category::scratch, Category::gathered}) (*left)[Extent(c)] = session.memory.tally(c).now;
+      for (const Category c : {Category::saved, Category::carried, Category::scratch, Category::gathered})
+        (*left)[Extent(c)] = session.memory.tally(c).now;
   });
   return loss;
 }
