@@ -42,8 +42,8 @@ void train(const Options& o, const std::string& settings, dsx::Session& session)
   if (!from.empty()) config = dsx::config_for(from, o.context, config.vocab_size);
 
   const std::string recipe = o.precision == "fp32" ? o.recipe : o.recipe + (o.recipe.empty() ? "" : "+") + o.precision;
-  const dsx::RecipeChoice choice = dsx::choose_recipe(recipe, mesh.size(dsx::Axes::pipe));
-  dsx::Weights weights{mesh, dsx::make_gpt2(dsx::shape_of(config, o.dropout)), choice.recipe(), o.seed};
+  const dsx::AnyRecipe policies = dsx::choose_recipe(recipe, mesh.size(dsx::Axes::pipe));
+  dsx::Weights weights{mesh, dsx::make_gpt2(dsx::shape_of(config, o.dropout)), policies, o.seed};
   const double peak = o.rate > 0 ? o.rate : dsx::usual_rate(o.optimizer);
   const dsx::FeedOptions feeding{o.batch, o.context, o.micro_batches, o.seed};
   const dsx::Extent rows = dsx::rows_of(feeding, mesh);

@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /// Recipes by name, for command lines: the one table of them.
 ///
-///     AnyRecipe recipe = choose_recipe("zero2+1f1b+bf16").recipe();     // dsx-E108 for a name that isn't there
+///     AnyRecipe recipe = choose_recipe("zero2+1f1b+bf16");     // dsx-E108 for a name that isn't there
 ///     std::puts(list_of_recipes().c_str());
 ///
 /// Names of different slots are joined by +: zero3+gpipe+recompute.
@@ -18,40 +18,42 @@
 
 namespace dsx {
 
-/// What the names of a recipe choose; the identity of each slot otherwise.
-struct RecipeChoice {
-  AnySharding sharding{};
-  AnySchedule schedule{};
-  AnyPrecision precision{};
-  AnyRecompute recompute{};
-
-  AnyRecipe recipe() const { return {sharding, schedule, AnyOffload{}, precision, recompute}; }
-};
-
+/// A policy's name on a command line.
 struct RecipeName {
-  std::string_view name, slot, text;
-  void (*choose)(RecipeChoice&);
+  std::string_view name, text;
+  PolicyTag tag;
+  void (*choose)(AnyPolicies&);
 };
+template <Policy P>
+constexpr RecipeName recipe_name(std::string_view name, std::string_view text) {
+  return {name, text, tag_of<P>(), [](AnyPolicies& all) { std::get<typename Identity<typename P::Slot>::any>(all) = P{}; }};
+}
 
 inline constexpr RecipeName recipe_names[] = {
-    {"replicate", "sharding", "plain data parallelism: every rank holds everything", [](RecipeChoice& c) { c.sharding = Replicate{}; }},
-    {"zero1", "sharding", "ZeRO-1: the optimizer's state is cut over the data ranks", [](RecipeChoice& c) { c.sharding = ZeRO<1>{}; }},
-    {"zero2", "sharding", "ZeRO-2: the gradients too", [](RecipeChoice& c) { c.sharding = ZeRO<2>{}; }},
-    {"zero3", "sharding", "ZeRO-3: the weights too", [](RecipeChoice& c) { c.sharding = ZeRO<3>{}; }},
-    {"mics", "sharding", "MiCS: ZeRO-3 among near ranks (mesh axis inner), copies farther away", [](RecipeChoice& c) { c.sharding = MiCS{}; }},
-    {"hpz", "sharding", "hpZ: ZeRO-3 whose backward gathers among near ranks", [](RecipeChoice& c) { c.sharding = HpZ{}; }},
-    {"gpipe", "schedule", "GPipe: all micro-batches forward, then all backward", [](RecipeChoice& c) { c.schedule = GPipe{}; }},
-    {"1f1b", "schedule", "1F1B: a backward as soon as there can be one", [](RecipeChoice& c) { c.schedule = OneForwardOneBackward{}; }},
-    {"fp32", "precision", "values, weights and gradients in fp32", [](RecipeChoice& c) { c.precision = Fp32{}; }},
-    {"bf16", "precision", "values and weights in bfloat16, master weights and gradients in fp32", [](RecipeChoice& c) { c.precision = Bf16{}; }},
-    {"recompute", "recompute", "units are played again in backward instead of being kept", [](RecipeChoice& c) { c.recompute = RecomputeUnits{}; }},
+    recipe_name<Replicate>("replicate", "plain data parallelism: every rank holds everything"),
+    recipe_name<ZeRO<1>>("zero1", "ZeRO-1: the optimizer's state is cut over the data ranks"),
+    recipe_name<ZeRO<2>>("zero2", "ZeRO-2: the gradients too"),
+    recipe_name<ZeRO<3>>("zero3", "ZeRO-3: the weights too"),
+    recipe_name<MiCS>("mics", "MiCS: ZeRO-3 among near ranks (mesh axis inner), copies farther away"),
+    recipe_name<HpZ>("hpz", "hpZ: ZeRO-3 whose backward gathers among near ranks"),
+    recipe_name<SingleStage>("single", "no pipeline: one stage holds the whole model"),
+    recipe_name<GPipe>("gpipe", "GPipe: all micro-batches forward, then all backward"),
+    recipe_name<OneForwardOneBackward>("1f1b", "1F1B: a backward as soon as there can be one"),
+    recipe_name<Resident>("resident", "everything rests where kernels run"),
+    recipe_name<FullPrecision>("full", "nothing is packed, at rest or on its way"),
+    recipe_name<Fp32>("fp32", "values, weights and gradients in fp32"),
+    recipe_name<Bf16>("bf16", "values and weights in bfloat16, master weights and gradients in fp32"),
+    recipe_name<KeepActivations>("keep", "what backward reads is kept"),
+    recipe_name<RecomputeUnits>("recompute", "units are played again in backward instead of being kept"),
+    recipe_name<LocalAttention>("local", "each rank attends to whole sequences"),
+    recipe_name<Fast>("fast", "sums are taken as the layout gives them"),
 };
 
 /// One line a name.
 std::string list_of_recipes();
 
-/// The names in `text`, joined by +; "" chooses nothing. `stages` > 1 without a schedule is 1F1B. dsx-E108 for an unknown name or
-/// one without its slot, dsx-E102 for two of one slot.
-RecipeChoice choose_recipe(std::string_view text, Extent stages = 1);
+/// The names in `text`, joined by +; "" is every slot's identity. `stages` > 1 without a schedule is 1F1B. dsx-E108 for an unknown
+/// name, dsx-E102 for two of one slot, dsx-E107 for two that exclude each other. A program with policies of its own gives its table.
+AnyRecipe choose_recipe(std::string_view text, Extent stages = 1, std::span<const RecipeName> table = recipe_names);
 
 }  // namespace dsx

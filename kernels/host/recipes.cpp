@@ -8,33 +8,36 @@ namespace dsx {
 std::string list_of_recipes() {
   std::string list, slot;
   for (const RecipeName& r : recipe_names) {
-    if (slot != r.slot) slot = r.slot, list += concat(list.empty() ? "" : "\n", slot, "\n");
+    if (slot != r.tag.slot) slot = r.tag.slot, list += concat(list.empty() ? "" : "\n", slot, "\n");
     list += concat("  ", r.name, std::string(12 - r.name.size(), ' '), r.text, "\n");
   }
   return list + "\nOne name of each kind may be chosen, joined by +: zero2+1f1b+bf16\n";
 }
 
-RecipeChoice choose_recipe(std::string_view text, Extent stages) {
-  RecipeChoice choice;
-  std::vector<const RecipeName*> chosen;
+AnyRecipe choose_recipe(std::string_view text, Extent stages, std::span<const RecipeName> table) {
+  std::vector<RecipeName> chosen;
+  std::vector<PolicyTag> tags;
   while (!text.empty()) {
     const std::string_view name = text.substr(0, text.find('+'));
     text.remove_prefix(std::min(text.size(), name.size() + 1));
     const RecipeName* found = nullptr;
     std::string known;
-    for (const RecipeName& r : recipe_names) {
+    for (const RecipeName& r : table) {
       if (r.name == name) found = &r;
       known += concat(known.empty() ? "" : ", ", r.name);
     }
     if (!found) fail<108>("no recipe is called \"", name, "\"; there are ", known, ", joined by +");
-    for (const RecipeName* other : chosen)
-      if (other->slot == found->slot) fail<102>("\"", other->name, "\" and \"", name, "\" both choose the ", found->slot, "; keep one");
-    chosen.push_back(found);
-    found->choose(choice);
+    for (const RecipeName& other : chosen)
+      if (std::string_view{other.tag.slot} == found->tag.slot)
+        fail<102>("\"", other.name, "\" and \"", name, "\" both choose the ", found->tag.slot, "; keep one");
+    chosen.push_back(*found), tags.push_back(found->tag);
   }
-  const bool scheduled = std::any_of(chosen.begin(), chosen.end(), [](const RecipeName* r) { return r->slot == "schedule"; });
-  if (!scheduled && stages > 1) choice.schedule = OneForwardOneBackward{};
-  return choice;
+  if (const Conflict c = conflict_in(tags); c.why)
+    fail<107>("\"", chosen[c.by].name, "\" excludes \"", chosen[c.other].name, "\": ", c.why, "; drop one of the two");
+  AnyPolicies policies;
+  if (stages > 1) std::get<AnySchedule>(policies) = OneForwardOneBackward{};
+  for (const RecipeName& r : chosen) r.choose(policies);
+  return policies;
 }
 
 }  // namespace dsx

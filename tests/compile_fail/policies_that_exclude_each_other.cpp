@@ -8,8 +8,7 @@ using namespace dsx;
 
 /// A user's own: gradients leave as soon as they are there, so no schedule may keep several micro-batches under way.
 struct EagerSharding : ZeRO<1> {
-  template <class Other>
-  static constexpr bool excludes = std::same_as<Other, OneForwardOneBackward>;
+  static constexpr Exclusion excludes[]{excluding<OneForwardOneBackward>("several micro-batches are under way")};
 };
 
 #ifdef FIXED

@@ -5,6 +5,7 @@
 ///     CHECK(laws::bits_of(Recipe{RecomputeUnits{}}, degrees) == laws::bits_of(Recipe{}, degrees));
 #pragma once
 
+#include "law.hpp"
 #include "support/runs.hpp"
 
 namespace laws {

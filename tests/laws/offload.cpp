@@ -1,6 +1,6 @@
 // SPDX-FileCopyrightText: dsx contributors
 // SPDX-License-Identifier: Apache-2.0
-/// Every offload policy keeps the laws of its slot.
+/// Every offload policy keeps the laws of its slot, and the laws catch what breaks them.
 #include "offload_laws.hpp"
 
 using namespace dsx;
@@ -13,6 +13,12 @@ struct OnDevice {
 };
 static_assert(OffloadPolicy<OnDevice>);
 
+/// Breaks the laws: another tier each time it is asked.
+struct Wanderer {
+  mutable int asked = 0;
+  Tier rests(Kind, const ParameterInfo&) const { return ++asked % 2 ? Tier::device : Tier::host; }
+};
+
 }  // namespace
 
 TEST_CASE("Resident, AnyOffload and the archetype keep the laws of offload") {
@@ -21,4 +27,7 @@ TEST_CASE("Resident, AnyOffload and the archetype keep the laws of offload") {
   laws::offload(OnDevice{});
   const ParameterInfo info{};
   for (const Kind kind : {Kind::weights, Kind::gradients, Kind::state, Kind::activations}) CHECK(Resident{}.rests(kind, info) == Tier::device);
+}
+TEST_CASE("the laws of offload catch what breaks them") {
+  CHECK(laws::broken([] { laws::offload(Wanderer{}); }) == "another tier the second time");
 }

@@ -7,8 +7,6 @@
 
 #include "identity_laws.hpp"
 
-#include <doctest/doctest.h>
-
 namespace laws {
 
 template <OffloadPolicy P>
@@ -17,11 +15,11 @@ void offload(const P& policy) {
     for (const Role role : {Role::vector, Role::matrix, Role::table}) {
       const ParameterInfo info{.path = "a.b", .whole = {4, 4}, .summed_over = Axes::data, .role = role};
       const Tier tier = policy.rests(kind, info);
-      CHECK(policy.rests(kind, info) == tier);
-      CHECK(AnyOffload{policy}.rests(kind, info) == tier);
+      LAW(policy.rests(kind, info) == tier, "another tier the second time");
+      LAW(AnyOffload{policy}.rests(kind, info) == tier, "AnyOffload answers otherwise");
     }
   const Degrees degrees{.data = 2};
-  CHECK(bits_of(AnyRecipe{{}, {}, AnyOffload{policy}, {}, {}}, degrees) == bits_of(AnyRecipe{{}, {}, {}, {}, {}}, degrees));
+  LAW(bits_of(AnyRecipe{AnyOffload{policy}}, degrees) == bits_of(AnyRecipe{}, degrees), "other bits than where everything rests on the device");
 }
 
 }  // namespace laws

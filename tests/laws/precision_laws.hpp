@@ -6,9 +6,9 @@
 ///     laws::precision(Bf16{});
 #pragma once
 
-#include <dsx/policy/precision.hpp>
+#include "law.hpp"
 
-#include <doctest/doctest.h>
+#include <dsx/policy/precision.hpp>
 
 namespace laws {
 
@@ -17,13 +17,13 @@ using namespace dsx;
 template <PrecisionPolicy P>
 void precision(const P& policy) {
   const Elements e = policy.elements();
-  CHECK(policy.elements() == e);
-  for (const Element one : {e.value, e.gradient, e.master}) CHECK_NOTHROW(dispatch(one, [](auto) {}));
-  CHECK(bytes_of(e.master) >= bytes_of(e.value));
+  LAW(policy.elements() == e, "other elements the second time");
+  for (const Element one : {e.value, e.gradient, e.master}) dispatch(one, [](auto) {});  // dsx-E405 for what no kernel computes with
+  LAW(bytes_of(e.master) >= bytes_of(e.value), "a master of ", name_of(e.master), " is narrower than weights of ", name_of(e.value));
   // A gradient is of the value's element or its sums' (kernels know no other).
-  CHECK((e.gradient == e.value || e.gradient == wide(e.value)));
-  CHECK(wide(e.value) == wide(e.master));
-  CHECK(AnyPrecision{policy}.elements() == e);
+  LAW(e.gradient == e.value || e.gradient == wide(e.value), "gradients of ", name_of(e.gradient), " beside values of ", name_of(e.value));
+  LAW(wide(e.value) == wide(e.master), "a master of ", name_of(e.master), " beside values of ", name_of(e.value));
+  LAW(AnyPrecision{policy}.elements() == e, "AnyPrecision answers otherwise");
 }
 
 }  // namespace laws

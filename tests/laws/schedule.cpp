@@ -1,6 +1,6 @@
 // SPDX-FileCopyrightText: dsx contributors
 // SPDX-License-Identifier: Apache-2.0
-/// Every pipeline schedule keeps the laws of its slot.
+/// Every pipeline schedule keeps the laws of its slot, and the laws catch what breaks them.
 #include "schedule_laws.hpp"
 
 #include <dsx/pipeline/gpipe.hpp>
@@ -19,6 +19,28 @@ struct OneByOne {
   }
 };
 static_assert(PipelineSchedule<OneByOne>);
+
+/// Break the laws, each in its way.
+struct Backwards {
+  Program program(Extent, Extent, Extent micro_batches) const {
+    Program p;
+    for (Extent m = 0; m < micro_batches; ++m) p.backward(m), p.forward(m);
+    return p;
+  }
+};
+struct Forgetful {
+  Program program(Extent, Extent, Extent micro_batches) const {
+    Program p;
+    for (Extent m = 1; m < micro_batches; ++m) p.forward(m), p.backward(m);
+    return p;
+  }
+};
+struct Moody {
+  mutable int asked = 0;
+  Program program(Extent, Extent stages, Extent micro_batches) const {
+    return ++asked % 3 ? GPipe{}.program(0, stages, micro_batches) : OneByOne{}.program(0, stages, micro_batches);
+  }
+};
 
 }  // namespace
 
@@ -42,4 +64,10 @@ TEST_CASE("the laws of schedules refuse what breaks them") {
   CHECK_FALSE(laws::plays({program({1, 2, -1, -2}), program({2, 1, -1, -2})}));  // overtakes
   CHECK_FALSE(laws::plays({program({1, -1, 2, -2}), program({1, 2, -1, -2})}));  // deadlock
   CHECK_FALSE(laws::plays({program({1, 2, -1, -2}), program({1, -1})}));         // a message that nobody takes
+}
+TEST_CASE("the laws of schedules catch policies that break them") {
+  CHECK(laws::broken([] { laws::schedule(Backwards{}, 2); }) == "deadlock");
+  CHECK(laws::broken([] { laws::schedule(Forgetful{}, 2); }) == "a stage doesn't run each micro-batch once forward and once backward");
+  CHECK(laws::broken([] { laws::schedule(Moody{}, 1); }) == "another program the second time");
+  CHECK(laws::broken([] { laws::schedule(SingleStage{}, 2); }) != "");
 }

@@ -6,9 +6,9 @@
 ///     laws::schedule(GPipe{}, 8);   // stages that it has programs for
 #pragma once
 
-#include <dsx/policy/schedule.hpp>
+#include "law.hpp"
 
-#include <doctest/doctest.h>
+#include <dsx/policy/schedule.hpp>
 
 #include <deque>
 
@@ -44,7 +44,8 @@ template <PipelineSchedule P>
 void schedule(const P& policy, Extent most_stages) {
   for (Extent stages = 1; stages <= most_stages; ++stages)
     for (Extent micro_batches = 1; micro_batches <= 9; ++micro_batches) {
-      CHECK(check(policy, stages, micro_batches).correct());
+      const ScheduleReport report = check(policy, stages, micro_batches);
+      LAW(report.correct(), report.why);
       std::vector<Program> programs;
       for (Extent s = 0; s < stages; ++s) {
         programs.push_back(policy.program(s, stages, micro_batches));
@@ -53,17 +54,17 @@ void schedule(const P& policy, Extent most_stages) {
         bool same = again.size() == programs[s].size();
         for (Extent i = 0; i < programs[s].size(); ++i) {
           const auto [is_forward, m] = programs[s].instructions[i];
-          REQUIRE(m < micro_batches);
+          LAW(m < micro_batches, "micro-batch ", m, " of ", micro_batches);
+          if (m >= micro_batches) return;
           ++(is_forward ? forward : backward)[m];
-          CHECK(forward[m] >= backward[m]);
+          LAW(forward[m] >= backward[m], "backward before forward");
           same = same && again.instructions[i].forward == is_forward && again.instructions[i].micro_batch == m;
         }
-        CHECK(same);
-        CHECK(forward == std::vector<int>(micro_batches, 1));
-        CHECK(backward == std::vector<int>(micro_batches, 1));
-        CHECK(programs[s].live() <= micro_batches);
+        LAW(same, "another program the second time");
+        LAW(forward == std::vector<int>(micro_batches, 1), "not each micro-batch runs forward once");
+        LAW(backward == std::vector<int>(micro_batches, 1), "not each micro-batch runs backward once");
       }
-      CHECK(plays(programs));
+      LAW(plays(programs), "the stages' messages don't fit together");
     }
 }
 

@@ -1,6 +1,6 @@
 // SPDX-FileCopyrightText: dsx contributors
 // SPDX-License-Identifier: Apache-2.0
-/// Every sharding policy keeps the laws of its slot.
+/// Every sharding policy keeps the laws of its slot, and the laws catch what breaks them.
 #include "sharding_laws.hpp"
 
 using namespace dsx;
@@ -13,6 +13,16 @@ struct Least {
   Residency residency(const ParameterInfo&, const Mesh&) const { return {}; }
 };
 static_assert(ShardingPolicy<Least>);
+
+/// Break the laws, each in its way.
+struct ByRank {
+  Residency residency(const ParameterInfo&, const Mesh& mesh) const {
+    return mesh.coordinate(Axes::data) == 0 ? Residency{} : Residency{.state = Axes::data};
+  }
+};
+struct WithoutState {
+  Residency residency(const ParameterInfo&, const Mesh&) const { return {.forward = Axes::data, .backward = Axes::data}; }
+};
 
 }  // namespace
 
@@ -32,4 +42,8 @@ TEST_CASE("AnySharding keeps the laws of sharding and answers as what it holds")
   CHECK(AnySharding{}.residency(info, mesh) == Replicate{}.residency(info, mesh));
   CHECK(AnySharding{ZeRO<2>{}}.residency(info, mesh) == ZeRO<2>{}.residency(info, mesh));
   CHECK(AnySharding{HpZ{}}.residency(info, mesh) == HpZ{}.residency(info, mesh));
+}
+TEST_CASE("the laws of sharding catch what breaks them") {
+  CHECK(laws::broken([] { laws::sharding(ByRank{}); }).find(": another answer on another rank") != std::string::npos);
+  CHECK(laws::broken([] { laws::sharding(WithoutState{}); }).find("dsx-E103") == 0);
 }

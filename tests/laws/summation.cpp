@@ -1,29 +1,35 @@
 // SPDX-FileCopyrightText: dsx contributors
 // SPDX-License-Identifier: Apache-2.0
-/// Every summation and every exchange of attention keeps the laws of its slot.
+/// Every summation keeps the laws of its slot, and the laws catch what breaks them.
 #include "summation_laws.hpp"
 
 using namespace dsx;
 
 namespace {
 
-/// The archetypes.
+/// The archetype.
 struct AnyOrder {
   using Slot = SummationSlot;
   bool fixed_grains() const { return false; }
 };
 static_assert(Summation<AnyOrder>);
-struct Nearby {
-  using Slot = AttentionSlot;
-  bool cuts_sequences() const { return false; }
+
+/// Break the laws: one answers in turn, the other promises grains that nobody sums by.
+struct Fickle {
+  mutable int asked = 0;
+  bool fixed_grains() const { return ++asked % 2 == 0; }
 };
-static_assert(AttentionExchange<Nearby>);
+struct Boaster {
+  bool fixed_grains() const { return true; }
+};
 
 }  // namespace
 
 TEST_CASE("Fast keeps the laws of summation") { laws::summation(Fast{}); }
 TEST_CASE("the archetype of summation keeps its laws") { laws::summation(AnyOrder{}); }
-TEST_CASE("LocalAttention and the archetype of exchanges leave sequences whole") {
-  CHECK_FALSE(LocalAttention{}.cuts_sequences());
-  CHECK(laws::bits_of(Recipe{Nearby{}}, {.data = 2}) == laws::bits_of(Recipe{LocalAttention{}}, {.data = 2}));
+TEST_CASE("AnySummation keeps the laws of summation") { laws::summation(AnySummation{}); }
+TEST_CASE("the laws of summation catch what breaks them") {
+  CHECK(laws::broken([] { laws::summation(Fickle{}); }) == "another answer the second time");
+  CHECK(laws::broken([] { laws::summation(Boaster{}); }).find("dsx-E109") == 0);
+  CHECK(AnySummation{Boaster{}}.fixed_grains());
 }

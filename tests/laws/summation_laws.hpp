@@ -7,17 +7,18 @@
 
 #include "identity_laws.hpp"
 
-#include <doctest/doctest.h>
-
 namespace laws {
 
 template <Summation S>
 void summation(const S& policy) {
-  CHECK(policy.fixed_grains() == policy.fixed_grains());
-  const Bits one = bits_of(Recipe{policy}, {}), two = bits_of(Recipe{policy}, {.data = 2});
-  CHECK(bits_of(Recipe{policy}, {}) == one);
-  CHECK(bits_of(Recipe{policy}, {.data = 2}) == two);
-  if (policy.fixed_grains()) CHECK(one == two);
+  const bool fixed = policy.fixed_grains();
+  LAW(policy.fixed_grains() == fixed, "another answer the second time");
+  LAW(AnySummation{policy}.fixed_grains() == fixed, "AnySummation answers otherwise");
+  const AnyRecipe recipe{AnySummation{policy}};
+  const Bits one = bits_of(recipe, {}), two = bits_of(recipe, {.data = 2});
+  LAW(bits_of(recipe, {}) == one, "other bits the second time, on one rank");
+  LAW(bits_of(recipe, {.data = 2}) == two, "other bits the second time, on two ranks");
+  if (fixed) LAW(one == two, "fixed grains, and yet other bits on two ranks");
 }
 
 }  // namespace laws

@@ -14,23 +14,61 @@ TEST_CASE("names of recipes choose policies") {
   Session session = Session::dry(0, 4);
   const Mesh mesh{session, {.data = 4}};
   const ParameterInfo info{.summed_over = Axes::data};
-  const RecipeChoice choice = choose_recipe("zero3+bf16+recompute+gpipe");
-  CHECK(choice.sharding.residency(info, mesh) == ZeRO<3>{}.residency(info, mesh));
-  CHECK(choice.precision.elements() == Bf16{}.elements());
-  CHECK(choice.recompute.units);
-  CHECK(choice.schedule.program(0, 2, 4).live() == 4);
-  CHECK(choose_recipe("").sharding.residency(info, mesh) == Residency{});
-  CHECK(choose_recipe("zero1", 2).schedule.program(0, 2, 4).live() == 2);  // several stages without a schedule: 1F1B
+  const AnyRecipe choice = choose_recipe("zero3+bf16+recompute+gpipe");
+  CHECK(choice.get<ShardingSlot>().residency(info, mesh) == ZeRO<3>{}.residency(info, mesh));
+  CHECK(choice.get<PrecisionSlot>().elements() == Bf16{}.elements());
+  CHECK(choice.get<RecomputeSlot>().tag().id == policy_id<RecomputeUnits>);
+  CHECK(choice.get<ScheduleSlot>().program(0, 2, 4).live() == 4);
+  CHECK(choose_recipe("").get<ShardingSlot>().residency(info, mesh) == Residency{});
+  CHECK(choose_recipe("zero1", 2).get<ScheduleSlot>().program(0, 2, 4).live() == 2);  // several stages without a schedule: 1F1B
   for (const RecipeName& r : recipe_names) {
     CHECK(list_of_recipes().find(std::string{"\n  "} + std::string{r.name} + " ") != std::string::npos);
     CHECK(error_of([&] { choose_recipe(r.name); }) == 0);
   }
 }
 
+TEST_CASE("every slot of a recipe has a name for its identity, and takes it") {
+  const AnyRecipe identities = choose_recipe("replicate+single+resident+full+fp32+keep+local+fast", 2), none{};
+  const auto same = [&]<class... S>(SlotList<S...>) { return ((identities.get<S>().tag().id == policy_id<typename Identity<S>::type>) && ...); };
+  CHECK(same(Slots{}));
+  const auto unnamed = [&]<class... S>(SlotList<S...>) { return ((none.get<S>().tag().id == identities.get<S>().tag().id) && ...); };
+  CHECK(unnamed(Slots{}));
+  for (const RecipeName& r : recipe_names) {
+    const AnyRecipe chosen = choose_recipe(r.name);
+    const auto holds = [&]<class... S>(SlotList<S...>) { return ((chosen.get<S>().tag().id == r.tag.id) || ...); };
+    CHECK_MESSAGE(holds(Slots{}), r.name);
+  }
+}
+
+namespace {
+
+/// A program's own policies, with names of its own.
+struct Eager {
+  using Slot = ShardingSlot;
+  static constexpr Exclusion excludes[]{excluding<GPipe>("gradients leave as they come"), excluding<OneForwardOneBackward>("one micro-batch at a time")};
+  Residency residency(const ParameterInfo&, const Mesh&) const { return {}; }
+};
+inline constexpr RecipeName own_names[] = {recipe_name<Eager>("eager", "a sharding of one's own"), recipe_name<GPipe>("gpipe", "all forward"),
+                                           recipe_name<RecomputeUnits>("again", "units are played again")};
+
+}  // namespace
+
+TEST_CASE("names whose policies exclude each other are refused with the number that their types have") {
+  CHECK(error_of([] { choose_recipe("gpipe+eager", 1, own_names); })
+            .says("dsx-E107: \"eager\" excludes \"gpipe\": gradients leave as they come; drop one of the two"));
+  CHECK(error_of([] { choose_recipe("eager+gpipe", 1, own_names); }) == 107);
+  CHECK(error_of([] { choose_recipe("eager+again", 1, own_names); }) == 0);
+  // The schedule that several stages get when none is named.
+  CHECK(error_of([] { choose_recipe("eager", 2, own_names); })
+            .says("dsx-E107: the sharding of this recipe excludes its pipeline schedule: one micro-batch at a time; drop one of the two"));
+  CHECK(choose_recipe("again+eager", 1, own_names).get<ShardingSlot>().tag().id == policy_id<Eager>);
+  CHECK(error_of([] { choose_recipe("zero1", 1, own_names); }).says("there are eager, gpipe, again, joined by +"));
+}
+
 TEST_CASE("a name that no recipe has, and two of one kind, are refused") {
-  const auto unknown = error_of([] { choose_recipe("zero2+fast"); });
+  const auto unknown = error_of([] { choose_recipe("zero2+faster"); });
   CHECK(unknown == 108);
-  CHECK(unknown.says("no recipe is called \"fast\"; there are replicate, zero1,"));
+  CHECK(unknown.says("no recipe is called \"faster\"; there are replicate, zero1,"));
   CHECK(error_of([] { choose_recipe("zero2+"); }) == 0);
   CHECK(error_of([] { choose_recipe("+zero2"); }) == 108);
   CHECK(error_of([] { choose_recipe("zero2+bf16+mics"); }).says("dsx-E102: \"zero2\" and \"mics\" both choose the sharding"));

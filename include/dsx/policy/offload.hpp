@@ -29,13 +29,13 @@ struct Resident {
 };
 
 /// Any offload policy, chosen at run time.
-class AnyOffload {
+class AnyOffload : public AnyPolicy {
  public:
   using Slot = OffloadSlot;
   AnyOffload() : AnyOffload{Resident{}} {}
   template <OffloadPolicy P>
     requires(!std::same_as<P, AnyOffload>)
-  AnyOffload(P policy) : rests_{[policy](Kind k, const ParameterInfo& i) { return policy.rests(k, i); }} {}
+  AnyOffload(P policy) : AnyPolicy{tag_of<P, Slot>()}, rests_{[policy](Kind k, const ParameterInfo& i) { return policy.rests(k, i); }} {}
   Tier rests(Kind kind, const ParameterInfo& info) const { return rests_(kind, info); }
 
  private:

@@ -9,6 +9,7 @@
 #pragma once
 
 #include <dsx/core/element.hpp>
+#include <dsx/policy/exclusion.hpp>
 
 #include <concepts>
 
@@ -42,14 +43,17 @@ struct Fp64 {
 };
 
 /// Any precision, chosen at run time.
-struct AnyPrecision {
+class AnyPrecision : public AnyPolicy {
+ public:
   using Slot = PrecisionSlot;
-  Elements chosen{};
-  AnyPrecision() = default;
+  AnyPrecision() : AnyPrecision{Fp32{}} {}
   template <PrecisionPolicy P>
     requires(!std::same_as<P, AnyPrecision>)
-  AnyPrecision(P policy) : chosen{policy.elements()} {}
-  Elements elements() const { return chosen; }
+  AnyPrecision(P policy) : AnyPolicy{tag_of<P, Slot>()}, elements_{policy.elements()} {}
+  Elements elements() const { return elements_; }
+
+ private:
+  Elements elements_;
 };
 static_assert(PrecisionPolicy<Fp32> && PrecisionPolicy<Fp64> && PrecisionPolicy<AnyPrecision>);
 

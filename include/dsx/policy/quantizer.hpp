@@ -4,7 +4,8 @@
 ///
 ///     Recipe{FullPrecision{}}    // the identity: nothing is packed
 ///
-/// Law (tests/laws/quantizer_laws.hpp): a site without a codec hands over the bits it was given.
+/// Laws (tests/laws/quantizer_laws.hpp): it answers the same whenever it is asked, and a site without a codec hands over the bits
+/// it was given.
 #pragma once
 
 #include <dsx/policy/sharding.hpp>
@@ -26,6 +27,20 @@ struct FullPrecision {
   using Slot = QuantizerSlot;
   constexpr const Codec* codec(QuantSite, const ParameterInfo&) const { return nullptr; }
 };
-static_assert(Quantizer<FullPrecision>);
+
+/// Any quantizer, chosen at run time.
+class AnyQuantizer : public AnyPolicy {
+ public:
+  using Slot = QuantizerSlot;
+  AnyQuantizer() : AnyQuantizer{FullPrecision{}} {}
+  template <Quantizer P>
+    requires(!std::same_as<P, AnyQuantizer>)
+  AnyQuantizer(P policy) : AnyPolicy{tag_of<P, Slot>()}, codec_{[policy](QuantSite s, const ParameterInfo& i) { return policy.codec(s, i); }} {}
+  const Codec* codec(QuantSite site, const ParameterInfo& info) const { return codec_(site, info); }
+
+ private:
+  std::function<const Codec*(QuantSite, const ParameterInfo&)> codec_;
+};
+static_assert(Quantizer<FullPrecision> && Quantizer<AnyQuantizer>);
 
 }  // namespace dsx

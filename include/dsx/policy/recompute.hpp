@@ -8,6 +8,7 @@
 #pragma once
 
 #include <dsx/pass/pass.hpp>
+#include <dsx/policy/exclusion.hpp>
 
 namespace dsx {
 
@@ -38,15 +39,18 @@ struct RecomputeUnits {
 };
 
 /// Any of the above, chosen at run time.
-struct AnyRecompute {
+class AnyRecompute : public AnyPolicy {
+ public:
   using Slot = RecomputeSlot;
-  bool units = false;
-  AnyRecompute() = default;
-  AnyRecompute(KeepActivations) {}
-  AnyRecompute(RecomputeUnits) : units{true} {}
+  AnyRecompute() : AnyRecompute{KeepActivations{}} {}
+  AnyRecompute(KeepActivations) : AnyPolicy{tag_of<KeepActivations>()} {}
+  AnyRecompute(RecomputeUnits) : AnyPolicy{tag_of<RecomputeUnits>()}, units_{true} {}
   auto run(const auto& layer, auto flow, Pass& pass) const {
-    return units ? RecomputeUnits{}.run(layer, flow, pass) : KeepActivations{}.run(layer, flow, pass);
+    return units_ ? RecomputeUnits{}.run(layer, flow, pass) : KeepActivations{}.run(layer, flow, pass);
   }
+
+ private:
+  bool units_ = false;
 };
 static_assert(RecomputePolicy<KeepActivations> && RecomputePolicy<RecomputeUnits> && RecomputePolicy<AnyRecompute>);
 

@@ -9,6 +9,7 @@
 #pragma once
 
 #include <dsx/core/shape.hpp>
+#include <dsx/policy/exclusion.hpp>
 
 #include <array>
 #include <concepts>
@@ -57,13 +58,14 @@ struct SingleStage {
 };
 
 /// Any pipeline schedule, chosen at run time.
-class AnySchedule {
+class AnySchedule : public AnyPolicy {
  public:
   using Slot = ScheduleSlot;
   AnySchedule() : AnySchedule{SingleStage{}} {}
   template <PipelineSchedule P>
     requires(!std::same_as<P, AnySchedule>)
-  AnySchedule(P policy) : program_{[policy](Extent s, Extent n, Extent m) { return policy.program(s, n, m); }} {}
+  AnySchedule(P policy)
+      : AnyPolicy{tag_of<P, Slot>()}, program_{[policy](Extent s, Extent n, Extent m) { return policy.program(s, n, m); }} {}
   Program program(Extent stage, Extent stages, Extent micro_batches) const { return program_(stage, stages, micro_batches); }
 
  private:

@@ -16,6 +16,7 @@
 
 #include <dsx/comm/mesh.hpp>
 #include <dsx/pass/parameter.hpp>
+#include <dsx/policy/exclusion.hpp>
 
 #include <concepts>
 #include <functional>
@@ -57,13 +58,14 @@ struct Replicate {
 static_assert(ShardingPolicy<Replicate>);
 
 /// Any sharding policy, chosen at run time.
-class AnySharding {
+class AnySharding : public AnyPolicy {
  public:
   using Slot = ShardingSlot;
   AnySharding() : AnySharding{Replicate{}} {}
   template <ShardingPolicy P>
     requires(!std::same_as<P, AnySharding>)
-  AnySharding(P policy) : residency_{[policy](const ParameterInfo& i, const Mesh& m) { return policy.residency(i, m); }} {}
+  AnySharding(P policy)
+      : AnyPolicy{tag_of<P, Slot>()}, residency_{[policy](const ParameterInfo& i, const Mesh& m) { return policy.residency(i, m); }} {}
   Residency residency(const ParameterInfo& info, const Mesh& mesh) const { return residency_(info, mesh); }
 
  private:
