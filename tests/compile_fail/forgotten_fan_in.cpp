@@ -1,7 +1,6 @@
 // SPDX-FileCopyrightText: dsx contributors
 // SPDX-License-Identifier: Apache-2.0
 // error: dsx-E201
-// most_lines: 8
 #include <dsx/dsx.hpp>
 
 using namespace dsx;

@@ -6,13 +6,15 @@
     run.py build/release/tests/toolchain.json tests/compile_fail/forgotten_fan_in.cpp
 
     // error: dsx-E201       the number of the one error
-    // most_lines: 8         optional: lines of output beside the include chain, the number in the first 3 of them
+
+Beside the include chain it takes at most 8 lines, and the number stands in the first 3 of them.
 """
 import json
 import re
 import subprocess
 import sys
 
+MOST_LINES, LEADING = 8, 3
 INCLUDE_CHAIN = re.compile(r"^(In file included from |\s+from )\S+?:\d+[:,]?(\d+[:,]?)?$")
 
 
@@ -26,7 +28,7 @@ def main():
         build = json.load(file)
     with open(sys.argv[2], encoding="utf-8") as file:
         text = file.read()
-    number, most_lines = header(text, "error"), header(text, "most_lines")
+    number = header(text, "error")
     if not number or not re.fullmatch(r"dsx-E\d{3}", number):
         sys.exit("FAILED: the file has no line `// error: dsx-E201`")
     if "FIXED" not in text:
@@ -52,10 +54,10 @@ def main():
         sys.exit(f"FAILED: the first error does not carry {number}")
     if len(errors) != 1:
         sys.exit("FAILED: more than one error")
-    if most_lines and len(lines) > int(most_lines):
-        sys.exit(f"FAILED: more than {most_lines} lines")
-    if most_lines and leading > 3:
-        sys.exit(f"FAILED: {number} is not in the first 3 lines")
+    if len(lines) > MOST_LINES:
+        sys.exit(f"FAILED: more than {MOST_LINES} lines")
+    if leading > LEADING:
+        sys.exit(f"FAILED: {number} is not in the first {LEADING} lines")
 
 
 if __name__ == "__main__":

@@ -53,8 +53,11 @@ struct RoundRobin {
   Routes operator()(Value<Common> x_RC) const {
     Pass& p = *x_RC.pass;
     const Extent bound = p.rows(x_RC.node).bound, most = capacity ? capacity : bound;
-    const Routes routes{experts, choices, fault == Fault::dry_numbers && p.dry() ? most - 1 : most,
-                        p.make<Common>(choices + (fault == Fault::shape), Element::i32).node, p.make<Common>(choices, Element::f32).node,
+    const Routes routes{experts,
+                        choices,
+                        fault == Fault::dry_numbers && p.dry() ? most - 1 : most,
+                        p.make<Common>(choices + (fault == Fault::shape), Element::i32).node,
+                        p.make<Common>(choices, Element::f32).node,
                         p.make({.bound = 1, .live = 1}, experts, Element::i32)};
     const std::int32_t shift = fault == Fault::fickle ? asked++ : fault == Fault::by_rank ? std::int32_t(p.tensor().rank()) : 0;
     p.run(ByRowId{{}, x_RC.node, routes.chosen, routes.weights, routes.counts, most, fault, shift});
@@ -114,8 +117,10 @@ TEST_CASE("a router that owns weights keeps the laws of expert routers, and the 
   Session session{self_transport()};
   const Mesh mesh{session, {}};
   laws::RoutingLog log;
-  Weights weights{mesh, Sequential{Embedding{toy::vocabulary, toy::length, toy::width}, laws::Routing<Gated>{Gated{toy::width}, &log},
-                                   Chain{LayerNorm{toy::width}, Head{toy::vocabulary, toy::width}}}, Recipe{}};
+  Weights weights{mesh,
+                  Sequential{Embedding{toy::vocabulary, toy::length, toy::width}, laws::Routing<Gated>{Gated{toy::width}, &log},
+                             Chain{LayerNorm{toy::width}, Head{toy::vocabulary, toy::width}}},
+                  Recipe{}};
   const toy::Feed feed{1, 1};
   Trainer trainer{weights, AdamW{}, TokenLoss{.chunk = 10}, {.rows = feed.rows()}};
   trainer.step(feed(0, 0));

@@ -42,7 +42,10 @@ struct Linear {
   void parts(auto& visit) const { visit("weight", weight), visit("bias", bias); }
   template <class D>
   auto operator()(Value<D> x_RC) const {
-    return linear<op::Matmul>(x_RC, weight, &bias);
+    constexpr bool defined = accepted<Result<op::Matmul, D>>;
+    static_assert(defined, "dsx-E210: Linear takes a Common or Replicated value; fan_in(value) makes one of a Partial");
+    if constexpr (defined) return linear<op::Matmul>(x_RC, weight, &bias);
+    else return Refused{};
   }
 };
 

@@ -15,7 +15,14 @@ struct LayerNorm {
   double epsilon;
   explicit LayerNorm(Extent channels, double e = 1e-5) : gain{vector_parameter(channels, 1)}, bias{vector_parameter(channels)}, epsilon{e} {}
   void parts(auto& visit) const { visit("gain", gain), visit("bias", bias); }
-  auto operator()(auto x_RC) const { return layer_norm(x_RC, gain, bias, epsilon); }
+  template <class D>
+  auto operator()(Value<D> x_RC) const {
+    // Said here as well, for g++ shows a template's callers before its error: one layer less is one line less above the number.
+    constexpr bool whole_rows = accepted<Result<op::Norm, D>>;
+    static_assert(whole_rows, "dsx-E209: LayerNorm needs whole rows: give it a Common or Replicated value, fan_in(value) makes one of a Partial");
+    if constexpr (whole_rows) return layer_norm(x_RC, gain, bias, epsilon);
+    else return Refused{};
+  }
 };
 
 /// Dropout with a fixed rate; nothing at rate 0 and in evaluation.

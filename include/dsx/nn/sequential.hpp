@@ -69,7 +69,17 @@ struct Residual {
   Chain<Layers...> branch;
   explicit Residual(Layers... l) : branch{std::move(l)...} {}
   void parts(auto& visit) const { branch.parts(visit); }
-  auto operator()(auto x) const { return x + branch(x); }
+  template <class D>
+  auto operator()(Value<D> x) const {
+    const auto y = branch(x);
+    using Branch = std::remove_const_t<decltype(y)>;
+    constexpr bool alike = std::is_same_v<Branch, Value<D>> || std::is_same_v<Branch, Refused>;  // what was refused was said already
+    constexpr bool one_is_partial = is_partial<D> != std::is_same_v<Branch, Value<Partial>>;
+    static_assert(alike || !one_is_partial, "dsx-E205: the branch ends in a term of a sum (Partial) and x isn't one; end it in fan_in(value)");
+    static_assert(alike || one_is_partial, "dsx-E206: the branch's result lies otherwise over the tensor axis than x, which it is added to");
+    if constexpr (std::is_same_v<Branch, Value<D>>) return x + y;
+    else return Refused{};
+  }
 };
 template <class... L>
 Residual(L...) -> Residual<L...>;
