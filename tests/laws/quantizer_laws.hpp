@@ -23,7 +23,8 @@ void quantizer(const Q& policy) {
       packs = packs || codec;
     }
   const Degrees degrees{.data = 2};
-  if (!packs) LAW(bits_of(AnyRecipe{AnyQuantizer{policy}, ZeRO<3>{}}, degrees) == bits_of(AnyRecipe{ZeRO<3>{}}, degrees), "other bits without a codec");
+  if (!packs)
+    LAW(bits_of(AnyRecipe{AnyQuantizer{policy}, ZeRO<3>{}}, degrees) == bits_of(AnyRecipe{ZeRO<3>{}}, degrees), "other bits without a codec");
 }
 
 }  // namespace laws

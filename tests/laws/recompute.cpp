@@ -33,8 +33,10 @@ struct Doubled {
   using Slot = RecomputeSlot;
   template <class Layer>
   auto run(const Layer& layer, auto flow, Pass&) const {
-    if constexpr (std::same_as<Layer, Gpt2Block>) return layer(layer(flow));
-    else return layer(flow);
+    if constexpr (std::same_as<Layer, Gpt2Block>)
+      return layer(layer(flow));
+    else
+      return layer(flow);
   }
 };
 

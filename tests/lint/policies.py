@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-FileCopyrightText: dsx contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The step and the trainer know policy concepts, never a policy's name: neither train/ nor weights/ names one."""
+"""The step and the trainer know policy concepts, never a policy's name: neither train/ nor weights/ names one. Each slot states its
+laws in a header, which every policy is held against, and a test shows that they catch what breaks them."""
 import re
 import sys
 
@@ -10,6 +11,7 @@ import sources
 FOLDERS = ("sharding", "offload", "pipeline", "moe", "quant", "precision", "recompute", "attention", "summation")
 # Wherever they are defined.
 ALWAYS = {"Replicate", "ZeRO", "MiCS", "Resident", "SingleStage", "GPipe", "OneForwardOneBackward", "FullPrecision", "Bf16", "Quantize", "Reproducible"}
+SLOTS = ("sharding", "schedule", "offload", "quantizer", "precision", "recompute", "attention_exchange", "summation", "expert_router")
 
 
 def main():
@@ -28,6 +30,17 @@ def main():
             for word in re.findall(r"\b[A-Z]\w*", text):
                 if word in names:
                     findings.append(f"{name}:{line}: names the policy {word}")
+    held = ""
+    for slot in SLOTS:
+        header, laws, test = f"include/dsx/policy/{slot}.hpp", f"tests/laws/{slot}_laws.hpp", f"tests/laws/{slot}.cpp"
+        findings += [f"{path}: is missing" for path in (header, laws, test) if path not in files]
+        text = sources.code(sources.read(root, test)) if test in files else ""
+        if header in files and laws not in sources.read(root, header):
+            findings.append(f"{header}: does not say that its laws stand in {laws}")
+        if "laws::broken(" not in text:
+            findings.append(f"{test}: does not show that the laws catch a policy that breaks them")
+        held += text
+    findings += [f"tests/laws: no law is asked of {name}" for name in sorted(names - {"Quantize", "Reproducible"}) if not re.search(rf"\b{name}\b", held)]
     sources.finish(findings, len(subjects))
 
 

@@ -130,7 +130,8 @@ TEST_CASE("every user's policy keeps what its slot is for") {
 }
 
 TEST_CASE("a recipe chosen at run time is made of policies in any order, or of any recipe") {
-  const AnyRecipe any{UsersAttention{}, UsersSummation{}, UsersQuantizer{}, RecomputeUnits{}, UsersPrecision{}, UsersOffload{}, GPipe{}, UsersSharding{}};
+  const AnyRecipe any{UsersAttention{}, UsersSummation{}, UsersQuantizer{}, RecomputeUnits{},
+                      UsersPrecision{}, UsersOffload{},   GPipe{},          UsersSharding{}};
   CHECK(any.get<AttentionSlot>().cuts_sequences());
   CHECK(any.get<SummationSlot>().fixed_grains());
   CHECK(any.get<QuantizerSlot>().tag().id == policy_id<UsersQuantizer>);

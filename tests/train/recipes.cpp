@@ -45,7 +45,8 @@ namespace {
 /// A program's own policies, with names of its own.
 struct Eager {
   using Slot = ShardingSlot;
-  static constexpr Exclusion excludes[]{excluding<GPipe>("gradients leave as they come"), excluding<OneForwardOneBackward>("one micro-batch at a time")};
+  static constexpr Exclusion excludes[]{excluding<GPipe>("gradients leave as they come"),
+                                        excluding<OneForwardOneBackward>("one micro-batch at a time")};
   Residency residency(const ParameterInfo&, const Mesh&) const { return {}; }
 };
 inline constexpr RecipeName own_names[] = {recipe_name<Eager>("eager", "a sharding of one's own"), recipe_name<GPipe>("gpipe", "all forward"),
@@ -54,13 +55,15 @@ inline constexpr RecipeName own_names[] = {recipe_name<Eager>("eager", "a shardi
 }  // namespace
 
 TEST_CASE("names whose policies exclude each other are refused with the number that their types have") {
-  CHECK(error_of([] { choose_recipe("gpipe+eager", 1, own_names); })
-            .says("dsx-E107: \"eager\" excludes \"gpipe\": gradients leave as they come; drop one of the two"));
+  CHECK(error_of([] {
+          choose_recipe("gpipe+eager", 1, own_names);
+        }).says("dsx-E107: \"eager\" excludes \"gpipe\": gradients leave as they come; drop one of the two"));
   CHECK(error_of([] { choose_recipe("eager+gpipe", 1, own_names); }) == 107);
   CHECK(error_of([] { choose_recipe("eager+again", 1, own_names); }) == 0);
   // The schedule that several stages get when none is named.
-  CHECK(error_of([] { choose_recipe("eager", 2, own_names); })
-            .says("dsx-E107: the sharding of this recipe excludes its pipeline schedule: one micro-batch at a time; drop one of the two"));
+  CHECK(error_of([] {
+          choose_recipe("eager", 2, own_names);
+        }).says("dsx-E107: the sharding of this recipe excludes its pipeline schedule: one micro-batch at a time; drop one of the two"));
   CHECK(choose_recipe("again+eager", 1, own_names).get<ShardingSlot>().tag().id == policy_id<Eager>);
   CHECK(error_of([] { choose_recipe("zero1", 1, own_names); }).says("there are eager, gpipe, again, joined by +"));
 }

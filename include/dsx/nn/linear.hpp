@@ -44,8 +44,10 @@ struct Linear {
   auto operator()(Value<D> x_RC) const {
     constexpr bool defined = accepted<Result<op::Matmul, D>>;
     static_assert(defined, "dsx-E210: Linear takes a Common or Replicated value; fan_in(value) makes one of a Partial");
-    if constexpr (defined) return linear<op::Matmul>(x_RC, weight, &bias);
-    else return Refused{};
+    if constexpr (defined)
+      return linear<op::Matmul>(x_RC, weight, &bias);
+    else
+      return Refused{};
   }
 };
 

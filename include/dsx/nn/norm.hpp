@@ -20,8 +20,10 @@ struct LayerNorm {
     // Said here as well, for g++ shows a template's callers before its error: one layer less is one line less above the number.
     constexpr bool whole_rows = accepted<Result<op::Norm, D>>;
     static_assert(whole_rows, "dsx-E209: LayerNorm needs whole rows: give it a Common or Replicated value, fan_in(value) makes one of a Partial");
-    if constexpr (whole_rows) return layer_norm(x_RC, gain, bias, epsilon);
-    else return Refused{};
+    if constexpr (whole_rows)
+      return layer_norm(x_RC, gain, bias, epsilon);
+    else
+      return Refused{};
   }
 };
 

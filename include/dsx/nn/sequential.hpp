@@ -77,8 +77,10 @@ struct Residual {
     constexpr bool one_is_partial = is_partial<D> != std::is_same_v<Branch, Value<Partial>>;
     static_assert(alike || !one_is_partial, "dsx-E205: the branch ends in a term of a sum (Partial) and x isn't one; end it in fan_in(value)");
     static_assert(alike || one_is_partial, "dsx-E206: the branch's result lies otherwise over the tensor axis than x, which it is added to");
-    if constexpr (std::is_same_v<Branch, Value<D>>) return x + y;
-    else return Refused{};
+    if constexpr (std::is_same_v<Branch, Value<D>>)
+      return x + y;
+    else
+      return Refused{};
   }
 };
 template <class... L>

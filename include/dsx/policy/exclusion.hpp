@@ -42,8 +42,10 @@ struct PolicyTag {
 };
 template <class P, class Slot = typename P::Slot>
 constexpr PolicyTag tag_of() {
-  if constexpr (requires { P::excludes; }) return {Slot::name, policy_id<P>, P::excludes};
-  else return {Slot::name, policy_id<P>, {}};
+  if constexpr (requires { P::excludes; })
+    return {Slot::name, policy_id<P>, P::excludes};
+  else
+    return {Slot::name, policy_id<P>, {}};
 }
 
 /// The base of AnySharding and its like: they answer for the policy that they hold.
@@ -59,8 +61,10 @@ class AnyPolicy {
 };
 template <class P>
 constexpr PolicyTag tag_of(const P& policy) {
-  if constexpr (std::derived_from<P, AnyPolicy>) return policy.tag();
-  else return tag_of<P>();
+  if constexpr (std::derived_from<P, AnyPolicy>)
+    return policy.tag();
+  else
+    return tag_of<P>();
 }
 
 /// The first policy of a list that excludes another one, by place; `why` is null if none does.

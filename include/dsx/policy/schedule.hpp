@@ -64,8 +64,7 @@ class AnySchedule : public AnyPolicy {
   AnySchedule() : AnySchedule{SingleStage{}} {}
   template <PipelineSchedule P>
     requires(!std::same_as<P, AnySchedule>)
-  AnySchedule(P policy)
-      : AnyPolicy{tag_of<P, Slot>()}, program_{[policy](Extent s, Extent n, Extent m) { return policy.program(s, n, m); }} {}
+  AnySchedule(P policy) : AnyPolicy{tag_of<P, Slot>()}, program_{[policy](Extent s, Extent n, Extent m) { return policy.program(s, n, m); }} {}
   Program program(Extent stage, Extent stages, Extent micro_batches) const { return program_(stage, stages, micro_batches); }
 
  private:
