@@ -52,7 +52,7 @@ struct Tiny {
 
   Tiny(Session& session, GeneratorOptions options, Degrees degrees = {}, std::string_view recipe = "")
       : mesh{session, degrees},
-        weights{mesh, make_gpt2(shape_of(config)), choose_recipe(recipe, degrees.pipe).recipe()},
+        weights{mesh, make_gpt2(shape_of(config)), choose_recipe(recipe, degrees.pipe)},
         generator{weights, sized(options)} {
     load_gpt2(folder, weights);
   }

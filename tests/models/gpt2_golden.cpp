@@ -104,7 +104,7 @@ TEST_CASE("GPT-2's logits and every hidden state equal Hugging Face's") {
       if constexpr (std::same_as<decltype(out), Logits>) {
         compare(out.hidden_RC, "hidden.final_norm"), ++compared;
         const std::vector<double> logits = by_hand.read(all_logits(out).node);
-        const bool twice = precision.chosen.value == Element::f64;
+        const bool twice = precision.elements().value == Element::f64;
         CHECK(relative(logits, numbers(c.expected, twice ? "float64.logits" : "logits")) < (twice ? 1e-12 : 1e-5));
       }
       return out;

@@ -101,7 +101,7 @@ const Layout layouts[] = {{},
                           {.recompute = RecomputeUnits{}},
                           {.degrees = {.data = 2}, .sharding = ZeRO<3>{}},
                           {.degrees = {.data = 2}, .sharding = ZeRO<3>{}, .recompute = RecomputeUnits{}}};
-std::string text_of(const Layout& l) { return concat("data ", l.degrees.data, ", pipe ", l.degrees.pipe, ", recomputed ", int(l.recompute.units)); }
+std::string text_of(const Layout& l) { return concat("data ", l.degrees.data, ", pipe ", l.degrees.pipe, ", recomputed ", int(l.recompute.units())); }
 
 }  // namespace
 

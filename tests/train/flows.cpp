@@ -120,7 +120,7 @@ void check_equals_one_stage(const Choices& choices) {
                             {.degrees = {.pipe = 6}},
                             {.degrees = {.tensor = 2, .pipe = 2, .token_split = true}, .recompute = RecomputeUnits{}}};
   for (const Layout& layout : layouts) {
-    INFO("tensor ", layout.degrees.tensor, ", pipe ", layout.degrees.pipe, ", recomputed ", layout.recompute.units);
+    INFO("tensor ", layout.degrees.tensor, ", pipe ", layout.degrees.pipe, ", recomputed ", layout.recompute.units());
     const ShortRun many = run_of(choices, layout);
     CHECK(many.thrown == "");
     CHECK(distance(many, one) <= 1e-12);
@@ -151,7 +151,7 @@ TEST_CASE("an auxiliary loss of a value whose tokens are split counts each rank'
   for (const bool token_split : {false, true})
     for (const AnyRecompute& recompute : {AnyRecompute{KeepActivations{}}, AnyRecompute{RecomputeUnits{}}})
       for (const Extent pipe : {1, 2}) {
-        INFO("split ", token_split, ", pipe ", pipe, ", recomputed ", recompute.units);
+        INFO("split ", token_split, ", pipe ", pipe, ", recomputed ", recompute.units());
         const ShortRun many = run_of({.auxiliary = 2}, {.degrees = {.tensor = 2, .pipe = pipe, .token_split = token_split}, .recompute = recompute});
         CHECK(many.thrown == "");
         CHECK(distance(many, one) <= 1e-12);
@@ -191,11 +191,11 @@ TEST_CASE("a teacher that is evaluated inside a student's unit and objective cha
                             {.degrees = {.data = 2}, .sharding = ZeRO<3>{}, .recompute = RecomputeUnits{}},
                             {.degrees = {.tensor = 2, .token_split = true}}};
   for (const Layout& layout : layouts) {
-    INFO("data ", layout.degrees.data, ", tensor ", layout.degrees.tensor, ", recomputed ", layout.recompute.units);
+    INFO("data ", layout.degrees.data, ", tensor ", layout.degrees.tensor, ", recomputed ", layout.recompute.units());
     std::vector<double> none, opinions;
     const ShortRun alone = train(layout, false, none), watched = train(layout, true, opinions);
     CHECK(watched == alone);
     // Per micro-batch: two mixes, each once more where they are recomputed, and the objective.
-    CHECK(opinions == std::vector<double>(2 * layout.micro_batches() * (layout.recompute.units ? 5 : 3), 0.0));
+    CHECK(opinions == std::vector<double>(2 * layout.micro_batches() * (layout.recompute.units() ? 5 : 3), 0.0));
   }
 }

@@ -44,13 +44,11 @@ class AnyRecompute : public AnyPolicy {
   using Slot = RecomputeSlot;
   AnyRecompute() : AnyRecompute{KeepActivations{}} {}
   AnyRecompute(KeepActivations) : AnyPolicy{tag_of<KeepActivations>()} {}
-  AnyRecompute(RecomputeUnits) : AnyPolicy{tag_of<RecomputeUnits>()}, units_{true} {}
+  AnyRecompute(RecomputeUnits) : AnyPolicy{tag_of<RecomputeUnits>()} {}
+  bool units() const { return tag().id == policy_id<RecomputeUnits>; }
   auto run(const auto& layer, auto flow, Pass& pass) const {
-    return units_ ? RecomputeUnits{}.run(layer, flow, pass) : KeepActivations{}.run(layer, flow, pass);
+    return units() ? RecomputeUnits{}.run(layer, flow, pass) : KeepActivations{}.run(layer, flow, pass);
   }
-
- private:
-  bool units_ = false;
 };
 static_assert(RecomputePolicy<KeepActivations> && RecomputePolicy<RecomputeUnits> && RecomputePolicy<AnyRecompute>);
 
