@@ -3,8 +3,7 @@
 /// Writes text with a GPT-2: a checkpoint of train_gpt2, or a folder of Hugging Face.
 ///
 ///     generate --load run --prompt "In the beginning" --tokens 100 --temperature 0.8 --seed 7
-#include <dsx/data/tokenizer.hpp>
-#include <dsx/infer/generator.hpp>
+#include <dsx/infer/text.hpp>
 #include <dsx/kernels/threads.hpp>
 #include <dsx/train/gpt2_files.hpp>
 
@@ -37,24 +36,15 @@ int main(int argc, char** argv) {
     const std::filesystem::path given{load}, folder = std::filesystem::exists(given / "config.json") ? given : dsx::newest_checkpoint(given);
     const auto words = dsx::Tokenizer::load(tokenizer.empty() ? folder : std::filesystem::path{tokenizer});
     const dsx::GptConfig config = dsx::config_for(folder, 1, words.size());
-    std::vector<int> ids = words.encode(prompt, {.special = dsx::Special::allowed});
-    if (ids.empty()) ids.push_back(words.end_of_text().value_or(0));
-    const std::vector<std::vector<int>> prompts{ids};
-    const dsx::Extent room = config.n_positions > ids.size() ? config.n_positions - ids.size() : 0, wanted = tokens ? tokens : room;
-
     const dsx::Mesh mesh{session, {.data = session.ranks()}};
     dsx::Weights weights{mesh, dsx::make_gpt2(dsx::shape_of(config)), dsx::Recipe{}};
     dsx::load_gpt2(folder, weights);
     dsx::Generator generator{weights, {.sequences = how.beams, .length = config.n_positions, .vocabulary = config.vocab_size}};
-    how.end = words.end_of_text();
-    const auto show = [&](const std::string& text) {
-      if (session.is_root()) std::fputs(text.c_str(), stdout), std::fflush(stdout);
+    const auto show = [&](std::string_view text) {
+      if (session.is_root()) std::printf("%.*s", int(text.size()), text.data()), std::fflush(stdout);
     };
     show(prompt);
-    dsx::StreamDecoder stream{words};
-    generator.generate(prompts, wanted, how, [&](dsx::Extent, int token) {
-      if (token != how.end) show(stream.push(token));
-    });
-    show(stream.finish() + "\n");
+    dsx::write_text(generator, words, prompt, tokens, how, show);
+    show("\n");
   });
 }

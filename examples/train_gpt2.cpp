@@ -4,88 +4,91 @@
 ///
 ///     train_gpt2 --data book.txt --steps 500 --save run --metrics run.jsonl
 ///     train_gpt2 --resume run
-#include <dsx/data/corpus.hpp>
-#include <dsx/infer/generator.hpp>
+#include <dsx/infer/text.hpp>
 #include <dsx/kernels/threads.hpp>
 #include <dsx/optim/any_optimizer.hpp>
 #include <dsx/recipes.hpp>
-#include <dsx/train/feed.hpp>
-#include <dsx/train/fit.hpp>
 #include <dsx/train/gpt2_files.hpp>
 #include <dsx/train/report.hpp>
-#include <dsx/train/schedule.hpp>
 
-#include "train_gpt2/options.hpp"
+#include "train_gpt2/flags.hpp"
 
 namespace {
 
-/// The root first, for it may have to write what the others then find.
-dsx::Corpus open_together(const Options& o, const dsx::Mesh& mesh, dsx::Progress& progress) {
-  const dsx::CorpusOptions options{.data = {o.data.begin(), o.data.end()}, .tokenizer = o.tokenizer, .vocabulary = o.vocabulary, .cache = o.cache,
-                                   .split = {.lines = o.block_lines}, .say = [&](std::string_view line) { progress.say(line); }};
-  std::optional<dsx::Corpus> corpus;
-  if (mesh.session().is_root()) corpus = dsx::open_corpus(options);
-  mesh.world().barrier();
-  return corpus ? *corpus : dsx::open_corpus(options);
+/// A resumed run takes its flags from the checkpoint, but for those given now. A value is the exit code.
+std::optional<int> read_flags(CLI::App& app, Options& o, int argc, char** argv) {
+  declare_flags(app, o);
+  try {
+    app.parse(argc, argv);
+    if (o.list_recipes) return std::fputs(dsx::list_of_recipes().c_str(), stdout), 0;
+    if (!o.resume.empty()) {
+      const auto checkpoint = std::filesystem::canonical(dsx::newest_checkpoint(o.resume));
+      app.set_config("--config", (checkpoint / "options.ini").string(), "flags of the run that is resumed");
+      app.parse(argc, argv);
+      if (o.fit.save.empty()) o.fit.save = checkpoint.parent_path();
+    }
+    if (o.corpus.data.empty() && !o.dry) throw CLI::RequiredError{"--data"};
+    o.degrees = o.mesh.empty() ? dsx::Degrees{.data = std::max<dsx::Extent>(o.ranks, 1)} : dsx::parse_degrees(o.mesh);
+    const auto environment = [](const char* name) -> const char* { return std::getenv(name); };
+    if (o.ranks == 0 && dsx::choose_launch(0, environment).ranks == 1) o.ranks = o.degrees.ranks();
+  } catch (const CLI::ParseError& e) {
+    return app.exit(e) == 0 ? 0 : 1;
+  } catch (const std::exception& e) {
+    return std::fprintf(stderr, "%s\n", e.what()), 1;
+  }
+  return {};
 }
 
-void train(const Options& o, const std::string& settings, dsx::Session& session) {
+void train(Options o, const std::string& settings, dsx::Session& session) {
   const dsx::Mesh mesh{session, o.mesh.empty() ? dsx::Degrees{.data = session.ranks()} : o.degrees};
   dsx::kernels::use_threads(o.threads ? o.threads : dsx::kernels::processors() / session.ranks());
-  dsx::Progress progress{{.steps = o.steps, .quiet = !session.is_root() || session.is_dry()}};
+  dsx::Progress progress{{.steps = o.fit.steps, .quiet = !session.is_root() || session.is_dry()}};
+  o.corpus.say = [&](std::string_view line) { progress.say(line); };
   std::optional<dsx::Corpus> corpus;
-  if (!session.is_dry()) corpus = open_together(o, mesh, progress);
+  if (!session.is_dry()) corpus = dsx::open_corpus(o.corpus, mesh);
+  const auto tokenizer = corpus ? corpus->tokenizer : std::nullopt;
 
-  const std::filesystem::path from = !o.resume.empty() ? dsx::newest_checkpoint(o.resume) : std::filesystem::path{o.load};
-  dsx::GptConfig config = dsx::config_of({corpus ? corpus->vocabulary() : o.vocabulary, o.context, o.width, o.heads, o.layers, 0, o.dropout});
-  if (corpus && corpus->tokenizer) config.bos_token_id = config.eos_token_id = corpus->tokenizer->end_of_text();
-  if (!from.empty()) config = dsx::config_for(from, o.context, config.vocab_size);
-
+  o.model.vocabulary = corpus ? corpus->vocabulary() : o.corpus.vocabulary, o.model.positions = o.feed.context;
+  const std::filesystem::path from = !o.resume.empty() ? dsx::newest_checkpoint(o.resume) : o.load;
+  const dsx::GptConfig config = from.empty() ? dsx::config_of(o.model, tokenizer) : dsx::config_for(from, o.feed.context, o.model.vocabulary);
   const std::string recipe = o.precision == "fp32" ? o.recipe : o.recipe + (o.recipe.empty() ? "" : "+") + o.precision;
-  const dsx::AnyRecipe policies = dsx::choose_recipe(recipe, mesh.size(dsx::Axes::pipe));
-  dsx::Weights weights{mesh, dsx::make_gpt2(dsx::shape_of(config, o.dropout)), policies, o.seed};
-  const double peak = o.rate > 0 ? o.rate : dsx::usual_rate(o.optimizer);
-  const dsx::FeedOptions feeding{o.batch, o.context, o.micro_batches, o.seed};
-  const dsx::Extent rows = dsx::rows_of(feeding, mesh);
-  dsx::Trainer trainer{weights, dsx::optimizer_named(o.optimizer, peak, o.decay), dsx::TokenLoss{}, {o.micro_batches, rows, o.clip, o.seed}};
+  dsx::Weights weights{mesh, dsx::make_gpt2(dsx::shape_of(config, o.model.dropout)), dsx::choose_recipe(recipe, o.degrees.pipe), o.feed.seed};
+  const dsx::CosineRate schedule{o.rate.rate > 0 ? o.rate.rate : dsx::usual_rate(o.optimizer), o.rate.least, o.rate.warmup, o.fit.steps};
+  const dsx::Extent rows = dsx::rows_of(o.feed, mesh);
+  dsx::Trainer trainer{weights, dsx::optimizer_named(o.optimizer, schedule.rate, o.decay), dsx::TokenLoss{},
+                       {o.feed.micro_batches, rows, o.clip, o.feed.seed}};
   const dsx::Traffic traffic = session.traffic;
   dsx::Evaluator evaluator{weights, dsx::TokenLoss{}, rows};
   std::optional<dsx::Generator<decltype(weights)>> generator;
-  if (o.sample_every > 0) generator.emplace(weights, dsx::GeneratorOptions{.length = config.n_positions, .vocabulary = config.vocab_size});
+  if (o.fit.sample_every > 0) generator.emplace(weights, dsx::GeneratorOptions{.length = config.n_positions, .vocabulary = config.vocab_size});
   if (!corpus) return void(std::printf("%s\n", dsx::describe(trainer, traffic).c_str()));
 
-  if (!o.load.empty()) dsx::load_gpt2(o.load, weights);
-  if (!o.resume.empty())
-    if (const auto data = dsx::load(from, trainer).text(); data != corpus->identity())
-      dsx::fail<710>("the run in ", from, " was trained on ", data, ", now there are ", corpus->identity());
-  dsx::Feed feed{corpus->training, mesh, feeding};
-  std::optional<dsx::Feed> held_out;
-  if (corpus->validation && corpus->validation->size() > o.context) held_out.emplace(*corpus->validation, mesh, feeding);
+  if (!o.resume.empty()) dsx::resume(from, trainer, corpus->identity());
+  else if (!o.load.empty()) dsx::load_gpt2(from, weights);
   progress.say(dsx::concat(dsx::count_text(double(weights.parameters())), " parameters, ", corpus->training.size(), " tokens to train on, ranks: ",
                            session.ranks()));
-  const double unigram = held_out ? dsx::unigram_loss(corpus->training, *corpus->validation) : 0;
-  if (held_out) progress.say(dsx::concat(corpus->validation->size(), " tokens held out, unigram loss ", unigram));
-
-  const dsx::CosineRate schedule{.rate = peak, .least = o.min_rate, .warmup = o.warmup, .steps = o.steps};
-  dsx::FitParts parts{.batches = [&](dsx::Extent step) { return feed.at(step); }, .extra = corpus->identity()};
-  parts.rate = [&](dsx::Extent step) { return trainer.optimizer().scale_rate(schedule.at(step) / peak), trainer.optimizer().rate(); };
-  if (held_out) parts.evaluate = [&] { return dsx::judged(evaluator, *held_out, o.eval_batches * o.batch); };
-  if (generator && corpus->tokenizer)
-    parts.sample = [&] {
-      const std::vector<std::vector<int>> prompts{corpus->encode("")};
-      const dsx::Decoding how{.temperature = 0.8, .top_k = 40, .seed = o.seed, .end = corpus->tokenizer->end_of_text()};
-      return corpus->tokenizer->decode(generator->generate(prompts, config.n_positions - 1, how).front());
-    };
+  dsx::Feed feed{corpus->training, mesh, o.feed};
+  std::optional<dsx::Feed> held_out;
+  dsx::FitParts parts{.batches = [&](dsx::Extent step) { return feed.at(step); }, .data = corpus->identity()};
+  parts.rate = [&](dsx::Extent step) { return trainer.optimizer().scale_rate(schedule.at(step) / schedule.rate), trainer.optimizer().rate(); };
+  if (corpus->validation && corpus->validation->size() > o.feed.context) {
+    held_out.emplace(*corpus->validation, mesh, o.feed);
+    parts.evaluate = [&] { return dsx::judged(evaluator, *held_out, o.eval_batches * o.feed.batch); };
+    const double unigram = dsx::unigram_loss(corpus->training, *corpus->validation);
+    progress.say(dsx::concat(corpus->validation->size(), " tokens held out, unigram loss ", unigram));
+  }
+  const dsx::Decoding how{.temperature = 0.8, .top_k = 40, .seed = o.feed.seed};
+  if (generator && tokenizer) parts.sample = [&] { return dsx::write_text(*generator, *tokenizer, "", 0, how); };
   parts.also = [&](const std::filesystem::path& folder) {
-    dsx::write_gpt2_config(folder / "config.json", config);
-    if (corpus->tokenizer) corpus->tokenizer->save(folder / "tokenizer.json");
+    dsx::write_gpt2_files(folder, config, tokenizer);
     dsx::write_file(folder / "options.ini", settings);
   };
-  const std::string run = o.save.empty() ? o.resume : o.save;
-  const dsx::FitOptions fitting{o.steps, o.batch * o.context, o.eval_every, o.sample_every, o.save_every, o.keep, run, o.metrics};
-  const bool finished = dsx::fit(trainer, progress, fitting, parts);
-  if (!o.export_to.empty()) dsx::export_gpt2(o.export_to, weights, config);
-  if (!finished) progress.say(run.empty() ? "stopped; without --save nothing is kept" : "stopped; go on with: train_gpt2 --resume " + run);
+  if (!o.export_to.empty() && session.is_root()) dsx::make_folders(o.export_to);  // or it is refused now, not at the end
+  o.fit.tokens = o.feed.batch * o.feed.context;
+  const bool finished = dsx::fit(trainer, progress, o.fit, parts);
+  if (!o.export_to.empty()) dsx::export_gpt2(o.export_to, weights, config, tokenizer);
+  if (!finished) progress.say(o.fit.save.empty() ? "stopped; without --save nothing is kept"
+                                                 : dsx::concat("stopped; go on with: train_gpt2 --resume ", o.fit.save));
 }
 
 }  // namespace
@@ -93,7 +96,7 @@ void train(const Options& o, const std::string& settings, dsx::Session& session)
 int main(int argc, char** argv) {
   CLI::App app{"Trains a GPT-2 on text."};
   Options o;
-  if (const auto code = read_options(app, o, argc, argv)) return *code;
+  if (const auto code = read_flags(app, o, argc, argv)) return *code;
   const std::string settings = app.config_to_str(true);
   const dsx::StopSignals signals;
   if (!o.dry) return dsx::launch(argc, argv, {.ranks = o.ranks}, [&](dsx::Session& session) { train(o, settings, session); });

@@ -172,6 +172,12 @@ void write_file(const fs::path& file, std::string_view text) {
   whole.commit();
 }
 
+void make_folders(const fs::path& folder) {
+  std::error_code error;
+  fs::create_directories(folder, error);
+  if (error) fail<602>("can't create the folder '", folder, "': ", cause(error.value()));
+}
+
 AtomicFolder::AtomicFolder(fs::path folder) : folder_{without_slash(std::move(folder))}, partial_{beside(folder_, ".partial")} {
   if (folder_.empty()) fail<602>("can't write a folder without a name");
   struct stat status{};

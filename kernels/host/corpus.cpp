@@ -4,6 +4,7 @@
 #include <dsx/core/random.hpp>
 #include <dsx/data/bpe_trainer.hpp>
 #include <dsx/data/corpus.hpp>
+#include <dsx/io/atomic_file.hpp>
 
 #include <cmath>
 #include <cstdio>
@@ -27,9 +28,10 @@ Tokenizer trained_once(const std::string& text, const CorpusOptions& options) {
   const fs::path file = options.cache / name;
   if (fs::exists(file)) return Tokenizer::from_file(file);
   if (options.say) options.say(concat("training a tokenizer of ", options.vocabulary, " tokens on ", text.size(), " bytes of text"));
-  fs::create_directories(options.cache);
-  train_bpe(text, {.vocabulary = options.vocabulary}).save(file);
-  return Tokenizer::from_file(file);  // as every later run reads it
+  make_folders(options.cache);
+  const Tokenizer tokenizer = train_bpe(text, {.vocabulary = options.vocabulary});
+  tokenizer.save(file);
+  return tokenizer;
 }
 
 }  // namespace
@@ -42,13 +44,10 @@ fs::path default_cache() {
   return fs::temp_directory_path() / "dsx_cache";
 }
 
-std::string Corpus::identity() const { return concat(training.size(), " tokens of tokenizer ", training.fingerprint()); }
-
-std::vector<int> Corpus::encode(std::string_view text) const {
-  if (!tokenizer) fail<652>("a token file was given without a tokenizer: text can't be made into tokens");
-  std::vector<int> ids = tokenizer->encode(text, {.special = Special::allowed});
-  if (ids.empty()) ids.push_back(tokenizer->end_of_text().value_or(0));
-  return ids;
+std::string Corpus::identity() const {
+  char sum[17];
+  std::snprintf(sum, sizeof sum, "%016llx", static_cast<unsigned long long>(training.checksum()));
+  return concat(training.size(), " tokens with the checksum ", sum);
 }
 
 Corpus open_corpus(const CorpusOptions& options) {
@@ -58,6 +57,8 @@ Corpus open_corpus(const CorpusOptions& options) {
     const TokenFileOptions asked{.vocabulary = tokenizer ? tokenizer->size() : 0, .fingerprint = tokenizer ? tokenizer->fingerprint() : 0};
     return {.training = TokenFile{options.data.front(), asked}, .tokenizer = tokenizer};
   }
+  for (const fs::path& file : options.data)
+    if (is_token_file(file)) fail<715>(file, " is a token file among ", options.data.size(), " files and folders of data; it can only be all of them");
   const Texts texts = read_texts(options.data);
   if (texts.invalid_bytes > 0 && options.say) options.say(texts.warning());
   const HeldOut held = split_blocks(texts.text, options.split);

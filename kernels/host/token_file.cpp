@@ -134,6 +134,7 @@ void TokenFile::read(std::span<const std::byte> bytes, const TokenFileOptions& o
     fail<649>(name, " was made with the tokenizer ", hex(head.fingerprint), ", not with ", hex(options.fingerprint));
   ids_ = bytes.data() + sizeof head;
   count_ = tail.count, vocabulary_ = head.vocabulary, width_ = head.width, fingerprint_ = head.fingerprint;
+  checksum_ = tail.checksum;
   if (!options.verify) return;
 
   const Extent beyond = width_ == 2 ? first_beyond<std::uint16_t>(ids_, count_, vocabulary_) : first_beyond<std::uint32_t>(ids_, count_, vocabulary_);
@@ -232,9 +233,7 @@ Tokenised tokenise(std::span<const std::string_view> texts, const Tokenizer& tok
   }
   if (whole == 0) fail<652>("0 bytes in ", texts.size(), " texts: nothing to make tokens of");
 
-  std::error_code error;
-  fs::create_directories(folder, error);
-  if (error) fail<602>("can't create the folder '", folder, "': ", error.message());
+  make_folders(folder);
   const fs::path file = folder / concat("tokens-", hex(sum.value()), '-', hex(tokenizer.fingerprint()), ".bin");
   const TokenFileOptions wanted{.vocabulary = tokenizer.size(), .fingerprint = tokenizer.fingerprint()};
   for (;; std::this_thread::sleep_for(std::chrono::milliseconds{20})) {

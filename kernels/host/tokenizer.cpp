@@ -180,7 +180,9 @@ Tokenizer::State::State(TokenizerParts given) : parts{std::move(given)}, merges{
   for (const auto& [pattern, keep_between] : parts.splits) splitters.emplace_back(pattern, keep_between);
 
   const auto take = [&](const auto& text) { fingerprint = hash_of(text, fingerprint * 0x9E3779B97F4A7C15ULL + 1); };
-  for (const std::string& token : parts.tokens) take(token);
+  // An added token is found before words are merged, whether the vocabulary spells it once more or not.
+  for (Extent id = 0; id < parts.tokens.size(); ++id)
+    if (!parts.tokens[id].empty() && (parts.ignore_merges || !added.contains(int(id)))) take(concat(id, ' ', parts.tokens[id]));
   for (const auto& [left, right] : parts.merges) fingerprint = (fingerprint ^ (std::uint64_t(left) << 32 | unsigned(right))) * 0x100000001b3ULL;
   for (const auto& token : parts.added) take(concat(token.id, token.special ? " special " : " plain ", token.text));
   for (const auto& split : parts.splits) take(concat(int(split.keep_between), split.pattern));

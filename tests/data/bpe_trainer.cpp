@@ -100,6 +100,8 @@ TEST_CASE("training has the size asked for, special tokens last, and the same re
       },
       {.vocabulary = 600, .special = {"<|endoftext|>", "<|pad|>"}});
   CHECK(pieces.fingerprint() == first.fingerprint());
+  CHECK(Tokenizer::parse(first.to_json()).fingerprint() == first.fingerprint());  // read back, it is the same
+  CHECK(train_bpe(text, {.vocabulary = 600, .special = {"<|endoftext|>", "<|end|>"}}).fingerprint() != first.fingerprint());
   CHECK(calls == 3);
 }
 

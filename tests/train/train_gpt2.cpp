@@ -158,6 +158,16 @@ TEST_CASE("a killed run loses nothing older than its last save") {
   CHECK(newest_checkpoint(place.folder / "run") == checkpoint_folder(place.folder / "run", step + 2));
 }
 
+TEST_CASE("a run that was moved goes on where it lies now") {
+  const Place place;
+  REQUIRE(place.train("--steps 2 --eval-every 0 --save run").code == 0);
+  std::filesystem::rename(place.folder / "run", place.folder / "moved");
+  CHECK(place.resume("moved").says("nothing to train: 2 of 2 steps are done"));
+  CHECK(place.resume("moved/step-000002/ --steps 3").code == 0);
+  CHECK(newest_checkpoint(place.folder / "moved") == place.folder / "moved" / "step-000003");
+  CHECK(!std::filesystem::exists(place.folder / "run"));
+}
+
 TEST_CASE("a full disk is told, and the checkpoint before it stays whole") {
   const Place place;
   REQUIRE(place.train("--steps 4 --eval-every 0 --save run").code == 0);
@@ -189,7 +199,11 @@ TEST_CASE("what can't be trained gets one line with its values and exit code 1")
                         {"--ranks 2 --mesh data=4", "dsx-E310"},
                         {"--mesh pipe=4", "dsx-E303"},
                         {"--colour", "not expected: --colour"},
-                        {"--dropout 2", "--dropout"},
+                        {"--dropout 2", "--dropout: 2 is no number from 0 to 0.99"},
+                        {"--rate nan", "--rate: nan is no number from 0 up"},
+                        {"--keep 0", "--keep: 0 is no number from 1 up"},
+                        {"--save text.txt/run", "dsx-E602: can't create the folder '" + place.path("text.txt/run")},
+                        {"--export text.txt/hub", "dsx-E602: can't create the folder 'text.txt/hub'"},
                         {"--tokenizer absent", "dsx-E601"},
                         {"--load " DSX_GOLDEN "/gpt2_tiny", "dsx-E712"},
                         {"--resume absent", "dsx-E670"}};
@@ -197,6 +211,7 @@ TEST_CASE("what can't be trained gets one line with its values and exit code 1")
     const Result result = place.train("--steps 1 --eval-every 0 " + flags);
     CHECK_MESSAGE(result.code == 1, flags);
     CHECK_MESSAGE(result.says(message), flags << ": " << result.output);
+    CHECK_MESSAGE(!result.says("step 1/1"), flags);  // nothing was trained in vain
   }
   const std::string bare = programs + "train_gpt2 --cache cache --steps 1 ";
   const Result heads = place.run(bare + "--data text.txt --vocabulary 300 --width 16 --heads 5");
@@ -228,5 +243,5 @@ TEST_CASE("the dry run prints what a run will need, and the sample can be made a
   CHECK(again.output == trained.output.substr(at, again.output.size()));
   CHECK(place.run(programs + "generate --load run --tokens 4 --prompt 'and verse' --beams 2").output.starts_with("and verse"));
   CHECK(place.run(programs + "generate --load run --tokens 40").says("dsx-E720"));
-  CHECK(place.run(programs + "generate --load hub --tokenizer run/step-000006 --seed 1 --threads 1").output == again.output);
+  CHECK(place.run(programs + "generate --load hub --seed 1 --threads 1").output == again.output);
 }

@@ -31,13 +31,12 @@ struct Corpus {
   std::optional<Tokenizer> tokenizer = {};   ///< none for a token file where none is named
 
   Extent vocabulary() const { return tokenizer ? tokenizer->size() : training.vocabulary(); }
-  /// What tells it from another: its size and tokenizer.
+  /// What tells it from another: how many tokens to train on, and a checksum over them and their tokenizer.
   std::string identity() const;
-  /// The ids of a text, which needs the tokenizer; the end of text, or id 0, stands for an empty one.
-  std::vector<int> encode(std::string_view text) const;
 };
 
-/// dsx-E652 if there is nothing to train on, dsx-E649 if a token file was made by another tokenizer than the named one.
+/// dsx-E652 if there is nothing to train on, dsx-E649 if a token file was made by another tokenizer than the named one, dsx-E715 if
+/// one stands among texts.
 Corpus open_corpus(const CorpusOptions& options);
 
 /// The mean cross entropy, in nats, of `judged` under the frequencies of tokens in `training` (one added to each): what a model that

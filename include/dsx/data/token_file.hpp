@@ -37,6 +37,8 @@ class TokenFile {
   Extent size() const { return count_; }
   Extent vocabulary() const { return vocabulary_; }
   std::uint64_t fingerprint() const { return fingerprint_; }
+  /// Over vocabulary, fingerprint and ids, as the file has it.
+  std::uint64_t checksum() const { return checksum_; }
   const std::filesystem::path& path() const { return path_; }
 
   int operator[](Extent i) const;
@@ -50,7 +52,7 @@ class TokenFile {
   std::shared_ptr<const void> mapping_;
   const std::byte* ids_ = nullptr;
   Extent count_ = 0, vocabulary_ = 0, width_ = 2;
-  std::uint64_t fingerprint_ = 0;
+  std::uint64_t fingerprint_ = 0, checksum_ = 0;
   std::filesystem::path path_;
 };
 

@@ -114,6 +114,9 @@ class Generator {
     return rows;
   }
 
+  /// The most tokens of a sequence.
+  Extent length() const { return options_.length; }
+
  private:
   /// One kind of pass, with a plan of its own: prompts have many rows, a turn has one a sequence.
   struct Run {

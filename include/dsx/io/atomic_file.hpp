@@ -51,6 +51,9 @@ class AtomicFile {
 /// One small file at once.
 void write_file(const std::filesystem::path& file, std::string_view text);
 
+/// A folder and those above it, where they aren't there yet; dsx-E602 with the cause.
+void make_folders(const std::filesystem::path& folder);
+
 /// Writes a folder under a temporary name beside it. Without commit() the old folder stays.
 class AtomicFolder {
  public:

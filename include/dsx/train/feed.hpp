@@ -9,10 +9,19 @@
 
 #include <dsx/comm/mesh.hpp>
 #include <dsx/data/batches.hpp>
+#include <dsx/data/corpus.hpp>
 #include <dsx/data/token_file.hpp>
 #include <dsx/train/micro_batch.hpp>
 
 namespace dsx {
+
+/// On all ranks; the root first, for it may have to train a tokenizer and write token files that the others then find.
+inline Corpus open_corpus(const CorpusOptions& options, const Mesh& mesh) {
+  std::optional<Corpus> corpus;
+  if (mesh.session().is_root()) corpus = open_corpus(options);
+  mesh.world().barrier();
+  return corpus ? *corpus : open_corpus(options);
+}
 
 struct FeedOptions {
   Extent batch = 1;          // sequences of a step on all ranks together

@@ -33,7 +33,7 @@ struct FitParts {
   std::function<double()> evaluate{};          // the validation loss; maybe none
   std::function<std::string()> sample{};       // text of the model as it is; maybe none
   std::function<void(const std::filesystem::path& folder)> also{};  // adds files to a checkpoint, on the root; maybe none
-  Json extra{};                                // for the checkpoint's manifest
+  std::string data{};                          // what is trained on, for resume() to compare
 };
 
 namespace detail {
@@ -45,11 +45,19 @@ inline bool anywhere(bool here, const Mesh& mesh) {
 }
 }  // namespace detail
 
+/// Takes a trainer to where a checkpoint of fit() was made. dsx-E710 if `data` isn't what that run was trained on.
+template <class Trainer>
+void resume(const std::filesystem::path& checkpoint, Trainer& trainer, const std::string& data) {
+  if (const auto before = load(checkpoint, trainer).text(); before != data)
+    fail<710>("the run in ", checkpoint, " was trained on ", before, ", now there are ", data);
+}
+
 /// False if it was stopped by a signal, after a step and its save. Throws dsx-E409 where a loss isn't finite: the last save stays.
 template <class Trainer>
 bool fit(Trainer& trainer, Progress& progress, const FitOptions& options, const FitParts& parts) {
   const Session& session = trainer.mesh().session();
   const bool root = session.is_root();
+  if (root && !options.save.empty()) make_folders(options.save);  // now, not when the first hours are to be saved
   std::optional<MetricsFile> metrics;
   if (root && !options.metrics.empty()) metrics.emplace(options.metrics, trainer.steps());
   const auto draw = [&] {
@@ -57,10 +65,9 @@ bool fit(Trainer& trainer, Progress& progress, const FitOptions& options, const 
   };
   const auto save_now = [&] {
     const std::filesystem::path folder = checkpoint_folder(options.save, trainer.steps());
-    if (root) std::filesystem::create_directories(options.save);
     save(folder, trainer, [&](const std::filesystem::path& inside) {
       if (parts.also) parts.also(inside);
-    }, parts.extra);
+    }, parts.data);
     if (root) keep_newest(options.save, options.keep);
     progress.say(concat("saved ", folder));
   };
@@ -70,6 +77,7 @@ bool fit(Trainer& trainer, Progress& progress, const FitOptions& options, const 
   };
 
   if (parts.sample && options.sample_every > 0 && trainer.steps() == 0) show_sample();
+  if (trainer.steps() >= options.steps) progress.say(concat("nothing to train: ", trainer.steps(), " of ", options.steps, " steps are done"));
   bool saved = true, stopped = false;
   while (trainer.steps() < options.steps && !stopped) {
     StepRecord record{.learning_rate = parts.rate(trainer.steps())};

@@ -8,6 +8,7 @@
 ///     export_gpt2("out", weights, config);         // loads with GPT2LMHeadModel.from_pretrained("out")
 #pragma once
 
+#include <dsx/data/tokenizer.hpp>
 #include <dsx/io/hf_gpt2.hpp>
 #include <dsx/io/weight_names.hpp>
 #include <dsx/models/gpt2.hpp>
@@ -21,11 +22,12 @@ inline Gpt2Shape shape_of(const GptConfig& c, double dropout = 0) {
           .hidden = c.n_inner.value_or(0), .dropout = dropout, .epsilon = c.layer_norm_epsilon,
           .gelu = c.activation == GeluForm::tanh ? Gelu::tanh : Gelu::erf};
 }
-inline GptConfig config_of(const Gpt2Shape& s) {
+inline GptConfig config_of(const Gpt2Shape& s, const std::optional<Tokenizer>& tokenizer = {}) {
   GptConfig c{.vocab_size = s.vocabulary, .n_positions = s.positions, .n_embd = s.width, .n_layer = s.layers, .n_head = s.heads};
   if (s.hidden) c.n_inner = s.hidden;
   c.layer_norm_epsilon = s.epsilon, c.activation = s.gelu == Gelu::tanh ? GeluForm::tanh : GeluForm::erf;
   c.dropout_residual = c.dropout_embedding = s.dropout, c.dropout_attention = 0;
+  if (tokenizer) c.bos_token_id = c.eos_token_id = tokenizer->end_of_text();
   return c;
 }
 
@@ -62,9 +64,17 @@ void load_gpt2(const std::filesystem::path& folder, Weights& weights) {
   }
 }
 
-/// Writes config.json and model.safetensors, with Hugging Face's names and the config's element; every rank calls it, the root writes.
+/// What stands beside weights: config.json, and tokenizer.json if there is a tokenizer.
+inline void write_gpt2_files(const std::filesystem::path& folder, const GptConfig& config, const std::optional<Tokenizer>& tokenizer) {
+  write_gpt2_config(folder / "config.json", config);
+  if (tokenizer) tokenizer->save(folder / "tokenizer.json");
+}
+
+/// Writes model.safetensors with Hugging Face's names and the config's element, and write_gpt2_files(); every rank calls it, the root
+/// writes.
 template <class Weights>
-void export_gpt2(const std::filesystem::path& folder, const Weights& weights, const GptConfig& config) {
+void export_gpt2(const std::filesystem::path& folder, const Weights& weights, const GptConfig& config,
+                 const std::optional<Tokenizer>& tokenizer = {}) {
   const bool root = weights.mesh().session().is_root();
   const NameIndex layers[] = {{'i', config.n_layer}};
   const Element element = config.dtype == Element::bf16 ? Element::bf16 : Element::f32;
@@ -79,7 +89,7 @@ void export_gpt2(const std::filesystem::path& folder, const Weights& weights, co
   std::sort(names.begin(), names.end());  // as the writer wants them: all are of one element
   std::optional<SafetensorsSetWriter> writer;
   if (root) {
-    std::filesystem::create_directories(folder);
+    make_folders(folder);
     writer.emplace(folder, specs);
   }
   for (const auto& [theirs, ours] : names) {
@@ -90,7 +100,7 @@ void export_gpt2(const std::filesystem::path& folder, const Weights& weights, co
   writer->commit();
   GptConfig written = config;
   written.dtype = element;
-  write_gpt2_config(folder / "config.json", written);
+  write_gpt2_files(folder, written, tokenizer);
 }
 
 }  // namespace dsx
