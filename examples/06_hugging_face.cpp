@@ -23,7 +23,7 @@ int main(int argc, char** argv) {
     dsx::MicroBatch batch;
     batch.add(std::vector{11, 45, 7, 120}, std::vector{45, 7, 120, 3}, 0);
     dsx::Evaluator evaluator{weights, dsx::TokenLoss{}, 16};
-    std::printf("loss %.4f\n", evaluator.loss({&batch, 1}));
+    std::printf("loss %.6f\n", evaluator.loss({&batch, 1}));
 
     dsx::export_gpt2(copy, weights, config);  // loads with GPT2LMHeadModel.from_pretrained
     const bool same = dsx::read_file(folder / "model.safetensors") == dsx::read_file(copy / "model.safetensors");
