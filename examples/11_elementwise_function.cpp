@@ -5,6 +5,7 @@
 // expect: loss 4\.\d+ -> [0-2]\.
 #include <dsx/dsx.hpp>
 
+// [function]
 struct SquaredRelu {  // So et al. 2021
   static auto value(auto x) { return x > 0 ? x * x : 0 * x; }
   static auto derivative(auto x) { return x > 0 ? 2 * x : 0 * x; }
@@ -19,6 +20,7 @@ struct Mlp {
     return fan_in(down(dsx::map<SquaredRelu>(up(fan_out(x_RC)))));  // in front of fan_in: each rank's channels; behind it: dsx-E207
   }
 };
+// [/function]
 
 int main() {
   dsx::Session session{dsx::self_transport()};

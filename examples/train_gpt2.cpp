@@ -86,7 +86,10 @@ void train(Options o, const std::string& settings, dsx::Session& session) {
   if (!o.export_to.empty() && session.is_root()) dsx::make_folders(o.export_to);  // or it is refused now, not at the end
   o.fit.tokens = o.feed.batch * o.feed.context;
   const bool finished = dsx::fit(trainer, progress, o.fit, parts);
-  if (!o.export_to.empty()) dsx::export_gpt2(o.export_to, weights, config, tokenizer);
+  if (!o.export_to.empty()) {
+    dsx::export_gpt2(o.export_to, weights, config, tokenizer);
+    progress.say(dsx::concat("exported ", o.export_to));
+  }
   if (!finished) progress.say(o.fit.save.empty() ? "stopped; without --save nothing is kept"
                                                  : dsx::concat("stopped; go on with: train_gpt2 --resume ", o.fit.save));
 }
