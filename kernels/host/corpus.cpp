@@ -58,7 +58,7 @@ Corpus open_corpus(const CorpusOptions& options) {
     return {.training = TokenFile{options.data.front(), asked}, .tokenizer = tokenizer};
   }
   for (const fs::path& file : options.data)
-    if (is_token_file(file)) fail<715>(file, " is a token file among ", options.data.size(), " files and folders of data; it can only be all of them");
+    if (is_token_file(file)) fail<715>(file, " is a token file among ", options.data.size(), " files and folders of data; it has to be given alone");
   const Texts texts = read_texts(options.data);
   if (texts.invalid_bytes > 0 && options.say) options.say(texts.warning());
   const HeldOut held = split_blocks(texts.text, options.split);
