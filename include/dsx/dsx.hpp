@@ -12,6 +12,7 @@
 #include <dsx/optim/muon.hpp>
 #include <dsx/optim/sgd.hpp>
 #include <dsx/pipeline/gpipe.hpp>
+#include <dsx/pipeline/interleaved.hpp>
 #include <dsx/pipeline/one_forward_one_backward.hpp>
 #include <dsx/precision/bf16.hpp>
 #include <dsx/sharding/hpz.hpp>

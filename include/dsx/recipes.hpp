@@ -9,6 +9,7 @@
 #pragma once
 
 #include <dsx/pipeline/gpipe.hpp>
+#include <dsx/pipeline/interleaved.hpp>
 #include <dsx/pipeline/one_forward_one_backward.hpp>
 #include <dsx/policy/recipe.hpp>
 #include <dsx/precision/bf16.hpp>
@@ -39,6 +40,7 @@ inline constexpr RecipeName recipe_names[] = {
     recipe_name<SingleStage>("single", "no pipeline: one stage holds the whole model"),
     recipe_name<GPipe>("gpipe", "GPipe: all micro-batches forward, then all backward"),
     recipe_name<OneForwardOneBackward>("1f1b", "1F1B: a backward as soon as there can be one"),
+    recipe_name<Interleaved<2>>("interleaved", "interleaved 1F1B: two chunks a stage, half the bubble"),
     recipe_name<Resident>("resident", "everything rests where kernels run"),
     recipe_name<FullPrecision>("full", "nothing is packed, at rest or on its way"),
     recipe_name<Fp32>("fp32", "values, weights and gradients in fp32"),

@@ -38,13 +38,13 @@ Run cell(const Cell& c, Worst& worst) {
   return run;
 }
 
-/// Four policies, three ways through the pipeline, with and without accumulation, two optimizers.
+/// Four policies, four ways through the pipeline, with and without accumulation, two optimizers.
 void product(Extent data, Extent tensor, bool token_split) {
   Worst worst;
   for (const Rule rule : {Rule::sgd, Rule::adamw})
     for (const Extent micro_batches : {1, 2}) {
       std::map<Sharding, Run> gpipe;
-      for (const Schedule schedule : {Schedule::single, Schedule::gpipe, Schedule::one_forward_one_backward}) {
+      for (const Schedule schedule : {Schedule::single, Schedule::gpipe, Schedule::one_forward_one_backward, Schedule::interleaved}) {
         const Extent pipe = schedule == Schedule::single ? 1 : 2;
         if (data * tensor * pipe > 8) continue;
         std::map<Sharding, Run> all;
@@ -97,7 +97,7 @@ TEST_CASE("Muon, MiCS, hpZ and recompute equal one rank in a covering array of a
                 row[5] == 1,
                 Rule(row[6])};
   };
-  const Covering rows = covering_array({6, 3, 3, 3, 2, 2, 3}, [&](const std::vector<Extent>& row) { return cell_of(row).ranks() <= 8; });
+  const Covering rows = covering_array({6, 3, 3, 4, 2, 2, 3}, [&](const std::vector<Extent>& row) { return cell_of(row).ranks() <= 8; });
   MESSAGE(rows.pairs << " pairs in " << rows.rows.size() << " cells");
   Worst worst;
   for (const auto& row : rows.rows) cell(cell_of(row), worst);

@@ -4,6 +4,7 @@
 #include "schedule_laws.hpp"
 
 #include <dsx/pipeline/gpipe.hpp>
+#include <dsx/pipeline/interleaved.hpp>
 #include <dsx/pipeline/one_forward_one_backward.hpp>
 
 using namespace dsx;
@@ -47,6 +48,11 @@ struct Moody {
 TEST_CASE("SingleStage keeps the laws of schedules on one stage") { laws::schedule(SingleStage{}, 1); }
 TEST_CASE("GPipe keeps the laws of schedules") { laws::schedule(GPipe{}, 6); }
 TEST_CASE("1F1B keeps the laws of schedules") { laws::schedule(OneForwardOneBackward{}, 6); }
+TEST_CASE("interleaved 1F1B keeps the laws of schedules, with groups that don't divide too") {
+  laws::schedule(Interleaved<2>{}, 6);
+  laws::schedule(Interleaved<3>{}, 5);
+  laws::schedule(AnySchedule{Interleaved<2>{}}, 3);
+}
 TEST_CASE("the archetype of schedules keeps their laws") { laws::schedule(OneByOne{}, 4); }
 TEST_CASE("AnySchedule keeps the laws of schedules") {
   laws::schedule(AnySchedule{}, 1);

@@ -90,7 +90,7 @@ inline void gathers_bits(const Degrees& degrees, const AnySharding& sharding) {
     auto dry_weights = weights.on(dry_mesh);
     const auto acquire = [](auto& of, auto look) {
       for (const Direction direction : {Direction::forward, Direction::backward})
-        for (Unit u = Unit(of.range().begin); u < of.range().end; ++u) {
+        for (Unit u = Unit(of.ranges().front().begin); u < of.ranges().front().end; ++u) {
           of.bundles().acquire(u, direction);
           look(u);
           of.bundles().release();

@@ -14,7 +14,7 @@
 namespace toy {
 
 enum class Sharding { replicate, zero_1, zero_2, zero_3, hpz, mics };
-enum class Schedule { single, gpipe, one_forward_one_backward };
+enum class Schedule { single, gpipe, one_forward_one_backward, interleaved };  // the last with two chunks a stage
 enum class Rule { sgd, adamw, muon };
 
 struct Cell {
@@ -27,6 +27,7 @@ struct Cell {
   Elements elements{Element::f64, Element::f64, Element::f64};
 
   Extent ranks() const { return degrees.ranks(); }
+  Extent chunks() const { return schedule == Schedule::interleaved && degrees.pipe > 1 ? 2 : 1; }
   bool split() const { return degrees.token_split && degrees.tensor > 1; }
   Feed feed() const { return {degrees.data, micro_batches}; }
 };
@@ -44,7 +45,8 @@ inline std::string name_of(const Cell& c) {
   std::string text = concat(name_of(c.sharding), ", ", name_of(c.rule), ", data ", d.data);
   if (d.inner > 1) text += concat(" (inner ", d.inner, ")");
   text += concat(", tensor ", d.tensor, c.split() ? " by tokens" : "", ", pipe ", d.pipe);
-  if (c.schedule != Schedule::single) text += c.schedule == Schedule::gpipe ? " GPipe" : " 1F1B";
+  constexpr const char* schedules[] = {"", " GPipe", " 1F1B", " interleaved"};
+  text += schedules[int(c.schedule)];
   text += concat(", micro-batches ", c.micro_batches, c.recompute ? ", recompute" : "", ", ", dsx::name_of(c.elements.value));
   return text;
 }
@@ -57,6 +59,13 @@ struct Place {
 inline Place place_of(const Degrees& d, Rank rank) {
   const Extent near = rank / d.tensor % d.inner, far = rank / d.tensor / d.inner % (d.data / d.inner);
   return {rank % d.tensor, near * (d.data / d.inner) + far, rank / d.tensor / d.data};
+}
+
+/// The units of each chunk of a stage: the chunks of all stages take turns through the model.
+inline std::vector<Range> chunks_of(const Cell& c, Extent stage) {
+  std::vector<Range> all;
+  for (Extent chunk = 0; chunk < c.chunks(); ++chunk) all.push_back(share({0, units}, c.chunks() * c.degrees.pipe, chunk * c.degrees.pipe + stage));
+  return all;
 }
 
 /// Over which axes a policy cuts, as its paper says.
@@ -101,16 +110,18 @@ struct Class {
 inline std::vector<Class> classes_of(const Cell& c, Rank rank) {
   const auto& d = c.degrees;
   const auto [tensor, data, stage] = place_of(d, rank);
-  const Range here = share({0, units}, d.pipe, stage);
+  const auto here = [chunks = chunks_of(c, stage)](Extent unit) {
+    return std::any_of(chunks.begin(), chunks.end(), [unit](Range r) { return r.contains(unit); });
+  };
   const Extent t = d.tensor, my_heads = share({0, heads}, t, tensor).size() * (width / heads), my_hidden = share({0, hidden}, t, tensor).size();
   std::vector<Class> all;
   const auto add = [&](Extent unit, Extent elements, bool uncut_use, std::vector<Extent> matrices = {}) {
-    if (here.contains(unit)) all.push_back({{unit}, elements, 0, uncut_use, false, std::move(matrices)});
+    if (here(unit)) all.push_back({{unit}, elements, 0, uncut_use, false, std::move(matrices)});
   };
   // The table stands at both ends.
   Class table{.elements = share({0, vocabulary}, t, tensor).size() * width, .on_two_stages = d.pipe > 1};
-  if (here.contains(0)) table.units.push_back(0);
-  if (here.contains(units - 1)) table.units.push_back(units - 1);
+  if (here(0)) table.units.push_back(0);
+  if (here(units - 1)) table.units.push_back(units - 1);
   if (!table.units.empty()) all.push_back(table);
   add(0, length * width, true);
   for (Extent b = 1; b <= blocks; ++b) {
@@ -228,9 +239,14 @@ inline Wire expect_wire(const Cell& c, Rank rank, const std::vector<MicroBatch>&
         for (const Verb verb : {Verb::all_reduce, Verb::broadcast}) add(verb, cut.state | Axes::tensor, whole, master);
   }
 
-  const Range here = share({0, units}, d.pipe, stage);
-  const bool first = here.contains(0), last = here.contains(units - 1);
-  const Extent branches = 2 * overlap(here, {1, units - 1}).size(), fan_ins = branches + first, fan_outs = branches + last;
+  Extent branches = 0, neighbours = 0;
+  bool first = false, last = false;
+  for (const Range chunk : chunks_of(c, stage)) {
+    branches += 2 * overlap(chunk, {1, units - 1}).size();
+    first = first || chunk.begin == 0, last = last || chunk.end == units;
+    neighbours += (chunk.begin > 0) + (chunk.end < units);
+  }
+  const Extent fan_ins = branches + first, fan_outs = branches + last;
   const Extent plays = c.recompute ? 2 : 1;
   for (const MicroBatch& batch : batches) {
     const Extent whole = batch.rows() * width, mine = c.split() ? share({0, batch.rows()}, d.tensor, tensor).size() * width : whole;
@@ -241,7 +257,7 @@ inline Wire expect_wire(const Cell& c, Rank rank, const std::vector<MicroBatch>&
       add(Verb::all_reduce, Axes::tensor, (fan_ins * plays + fan_outs) * whole, value);
     }
     if (last) add(Verb::all_reduce, Axes::tensor, 3 * batch.rows(), wide(value));  // a softmax's maximum, sum and target
-    for (const Verb verb : {Verb::send, Verb::receive}) add(verb, Axes::pipe, ((first ? 0 : 1) + (last ? 0 : 1)) * mine, value);
+    for (const Verb verb : {Verb::send, Verb::receive}) add(verb, Axes::pipe, neighbours * mine, value);
   }
   return wire;
 }

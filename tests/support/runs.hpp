@@ -59,10 +59,8 @@ inline AnyRecipe recipe_of(const Cell& c) {
     }
     return Replicate{};
   }();
-  const AnySchedule schedule = c.schedule == Schedule::single  ? AnySchedule{SingleStage{}}
-                               : c.schedule == Schedule::gpipe ? AnySchedule{GPipe{}}
-                                                               : AnySchedule{OneForwardOneBackward{}};
-  return {sharding, schedule, AnyOffload{}, AnyPrecision{GivenElements{c.elements}}, c.recompute ? AnyRecompute{RecomputeUnits{}} : AnyRecompute{}};
+  const AnySchedule schedules[] = {SingleStage{}, GPipe{}, OneForwardOneBackward{}, Interleaved<2>{}};
+  return {sharding, schedules[int(c.schedule)], AnyOffload{}, AnyPrecision{GivenElements{c.elements}}, c.recompute ? AnyRecompute{RecomputeUnits{}} : AnyRecompute{}};
 }
 
 inline TrainerOptions options_of(const Cell& c) { return {.micro_batches = c.micro_batches, .rows = c.feed().rows(), .clip = clip, .seed = 3}; }

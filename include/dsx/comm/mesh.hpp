@@ -38,6 +38,8 @@ class Mesh {
       fail<312>("no ranks are known along ", to_text(axes), "; ask for one axis, or for data, outer, inner, expert or expert_data with tensor");
     return along_[unsigned(axes)];
   }
+  /// A communicator of its own among the same ranks, whose messages don't mix with others'. Called by all of them.
+  Communicator another(Axes axes) const { return communicator(axes); }
   const Communicator& world() const { return world_; }
   Extent size(Axes axes) const { return along(axes).size(); }
   /// Mixed radix, inner before outer before tensor: a part over a subset of axes contains the parts over more.

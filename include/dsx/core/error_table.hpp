@@ -24,6 +24,7 @@ inline constexpr ErrorEntry error_table[] = {
     {107, "policies that exclude each other"},
     {108, "no policy or recipe has this name"},
     {109, "a policy asks for what nothing here provides"},
+    {116, "an interleaved schedule of one chunk a stage"},
     {201, "a term of a sum (Partial) where a complete value is asked for"},
     {202, "a complete value where a term of a sum (Partial) is asked for"},
     {203, "a column-parallel layer was not given fan_out(value)"},

@@ -54,7 +54,7 @@ class Generator {
         logits_{memory_->keep(Category::state, {options.sequences, options.vocabulary}, wide(weights.elements().value))},
         stage_{weights, NextLogits{options.sequences, logits_}}, cache_{*memory_, options.sequences, options.length},
         prompts_{weights, options.sequences * options.length}, tokens_{weights, options.sequences} {
-    if (options.cached) prompts_.flight.pass.attending = tokens_.flight.pass.attending = &cache_;
+    if (options.cached) prompts_.sweep.attend(cache_), tokens_.sweep.attend(cache_);
     memory_->dry() ? learn() : rehearse();
   }
   Generator(const Generator&) = delete;
@@ -121,9 +121,8 @@ class Generator {
   /// One kind of pass, with a plan of its own: prompts have many rows, a turn has one a sequence.
   struct Run {
     Extent rows;
-    Lifetimes lives{};
-    Flight flight;
-    Run(const Weights& weights, Extent bound) : rows{bound}, flight{weights.mesh(), lives, PassOptions{weights.elements().value, 0, false}} {}
+    Sweep sweep;
+    Run(const Weights& weights, Extent bound) : rows{bound}, sweep{weights} {}
   };
   struct Sequence {
     Extent number = 0, slot = 0;
@@ -161,8 +160,7 @@ class Generator {
     const Mesh& mesh = stage_.mesh();
     cache_.begin(slots_);
     mesh.session().launch(kernels::zero, logits_);
-    stage_.forward(run.flight, batch, {}, 0);
-    run.flight.pass.close();
+    run.sweep.forward(stage_, batch, {});
     for (const Axes axis : {Axes::tensor, Axes::pipe}) mesh.along(axis).all_reduce(logits_).wait();  // every rank chooses by itself
   }
   std::vector<double> logits_of(Extent row) const {
@@ -194,9 +192,9 @@ class Generator {
 
   void learn() {
     const auto peaks = memory_->peaks();
-    for (Run* run : {&prompts_, &tokens_}) forward(*run, {.bound = run->rows}), run->lives.known = true;
+    for (Run* run : {&prompts_, &tokens_}) forward(*run, {.bound = run->rows});
     memory_->forget_since(peaks);
-    for (Run* run : {&prompts_, &tokens_}) run->flight.pass.saved.forget_peak(), forward(*run, {.bound = run->rows});
+    for (Run* run : {&prompts_, &tokens_}) run->sweep.learned(), forward(*run, {.bound = run->rows});
   }
   void rehearse() {
     Session twin = stage_.mesh().session().dry_twin();
@@ -205,9 +203,7 @@ class Generator {
     Generator dry{dry_weights, options_};
     memory_->reserve_as(twin.memory);
     cache_.take_layers(dry.cache_);
-    prompts_.lives = dry.prompts_.lives, tokens_.lives = dry.tokens_.lives;
-    prompts_.flight.pass.saved.reserve(dry.prompts_.flight.pass.saved.peak());
-    tokens_.flight.pass.saved.reserve(dry.tokens_.flight.pass.saved.peak());
+    prompts_.sweep.plan_as(dry.prompts_.sweep), tokens_.sweep.plan_as(dry.tokens_.sweep);
     batch_.reserve(prompts_.rows, options_.sequences);
   }
 

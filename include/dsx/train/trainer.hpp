@@ -6,7 +6,6 @@
 ///     const Verdict verdict = trainer.step(micro_batches);   // this data rank's
 #pragma once
 
-#include <dsx/core/on_exception.hpp>
 #include <dsx/optim/optimizer.hpp>
 #include <dsx/train/micro_batch.hpp>
 #include <dsx/train/stage.hpp>
@@ -36,7 +35,11 @@ class Trainer {
     program_ = schedule.program(mesh.coordinate(Axes::pipe), stages, options.micro_batches);
     claim_weights();
     const OnException release{[&] { release_weights(); }};
-    for (Extent i = 0; i < program_.live(); ++i) flights_.emplace_back(mesh, lives_, PassOptions{weights.elements().value, options.seed});
+    for (Extent chunk = 0; chunk < weights.ranges().size(); ++chunk) {
+      auto& [lives, flights] = chunks_.emplace_back();
+      for (Extent i = 0; i < program_.live(chunk); ++i)
+        flights.emplace_back(mesh, lives, PassOptions{weights.elements().value, options.seed}, chunk);
+    }
     memory_->dry() ? learn() : rehearse();
   }
   Trainer(const Trainer&) = delete;
@@ -63,10 +66,11 @@ class Trainer {
     loss_ = 0, flops_ = 0;
     bundles.begin_step();
     // A step after one that threw begins as any other.
-    const OnException abandon{[&] { for (Flight& f : flights_) f.pass.abandon(); }};
+    const OnException abandon{[&] { each_flight([](Flight& f) { f.pass.abandon(); }); }};
     const StackScope scratch{memory_->scratch}, gathered{memory_->gathered};
-    for (const auto [is_forward, m] : program_.instructions) {
-      Flight& flight = flights_[m % flights_.size()];
+    for (const auto [is_forward, m, chunk] : program_.instructions) {
+      auto& flights = chunks_[chunk].flights;
+      Flight& flight = flights[m % flights.size()];
       if (is_forward) {
         flops_ += flight.pass.flops;
         stage_.forward(flight, dry ? Batch{.bound = options_.rows} : batches[m].view(options_.rows), counts_, std::uint32_t(steps_));
@@ -75,7 +79,7 @@ class Trainer {
         stage_.backward(flight);
       }
     }
-    for (Flight& f : flights_) flops_ += f.pass.flops, f.pass.close();
+    each_flight([&](Flight& f) { flops_ += f.pass.flops, f.pass.close(); });
     bundles.finish();
   }
 
@@ -149,9 +153,9 @@ class Trainer {
   void learn() {
     const auto peaks = memory_->peaks();
     accumulate({});
-    lives_.known = true;
+    for (Chunk& c : chunks_) c.lives.known = true;
     memory_->forget_since(peaks);
-    for (Flight& f : flights_) f.pass.saved.forget_peak();
+    each_flight([](Flight& f) { f.pass.saved.forget_peak(); });
     mesh().session().traffic.clear();
     step({});
     steps_ = 0;
@@ -162,31 +166,43 @@ class Trainer {
     const Mesh dry_mesh{twin, mesh().degrees()};
     Weights dry_weights = weights().on(dry_mesh);
     Trainer dry{dry_weights, optimizer_, stage_.objective(), options_};
-    lives_ = dry.lives_;
     memory_->reserve_as(twin.memory);
-    for (Extent i = 0; i < flights_.size(); ++i) flights_[i].pass.saved.reserve(dry.flights_[i].pass.saved.peak());
+    for (Extent c = 0; c < chunks_.size(); ++c) {
+      chunks_[c].lives = dry.chunks_[c].lives;
+      for (Extent i = 0; i < chunks_[c].flights.size(); ++i)
+        chunks_[c].flights[i].pass.saved.reserve(dry.chunks_[c].flights[i].pass.saved.peak());
+    }
   }
+  void each_flight(auto f) {
+    for (Chunk& c : chunks_)
+      for (Flight& flight : c.flights) f(flight);
+  }
+
+  /// One chunk's passes, and what a pass of it learnt of its nodes.
+  struct Chunk {
+    Lifetimes lives{};
+    std::deque<Flight> flights{};
+  };
 
   Stage<Weights, Objective> stage_;
   Memory* memory_;
   Optimizer optimizer_;
   TrainerOptions options_;
   Program program_{};
-  Lifetimes lives_{};
-  std::deque<Flight> flights_{};
+  std::deque<Chunk> chunks_{};
   Counts counts_{};
   double loss_ = 0, flops_ = 0;
   Extent steps_ = 0;
 };
 
-/// The loss of batches that aren't learned from: no tape, no dropout.
+/// The loss of batches that aren't learned from.
 template <class Weights, class Objective>
 class Evaluator {
  public:
   /// `rows`: the most tokens of a micro-batch on a data rank.
   Evaluator(Weights& weights, Objective objective, Extent rows)
       : stage_{weights, std::move(objective)}, memory_{&weights.mesh().session().memory}, rows_{rows},
-        flight_{weights.mesh(), lives_, PassOptions{weights.elements().value, 0, false}} {
+        counts_here_{weights.mesh().coordinate(Axes::tensor) == 0 && weights.ranges().back().end == weights.model().size()}, sweep_{weights} {
     memory_->dry() ? learn() : rehearse();
   }
   Evaluator(const Evaluator&) = delete;
@@ -200,16 +216,12 @@ class Evaluator {
   /// Of losses and of counted targets, over all ranks.
   std::array<double, 2> sums(std::span<const MicroBatch> batches) {
     std::array<double, 2> sums{};
-    const bool dry = memory_->dry(), counts_here = stage_.mesh().coordinate(Axes::tensor) == 0;
-    const OnException abandon{[&] { flight_.pass.abandon(); }};
+    const bool dry = memory_->dry();
     const StackScope scratch{memory_->scratch}, gathered{memory_->gathered};
-    const bool last = stage_.mesh().coordinate(Axes::pipe) + 1 == stage_.mesh().size(Axes::pipe);
     for (Extent m = 0; m < (dry ? 1 : batches.size()); ++m) {
       const Batch batch = dry ? Batch{.bound = rows_} : batches[m].view(rows_);
-      stage_.forward(flight_, batch, Counts{1}, 0);
-      sums[0] += flight_.pass.loss;
-      if (counts_here && last && !dry) sums[1] += stage_.objective().counts(batch).targets;
-      flight_.pass.close();
+      sums[0] += sweep_.forward(stage_, batch, Counts{1});
+      if (counts_here_ && !dry) sums[1] += stage_.objective().counts(batch).targets;
     }
     stage_.mesh().world().all_reduce({sums.data(), {2, 1}, Element::f64}).wait();
     return sums;
@@ -219,9 +231,8 @@ class Evaluator {
   void learn() {
     const auto peaks = memory_->peaks();
     loss({});
-    lives_.known = true;
     memory_->forget_since(peaks);
-    flight_.pass.saved.forget_peak();
+    sweep_.learned();
     loss({});
   }
   void rehearse() {
@@ -229,16 +240,15 @@ class Evaluator {
     const Mesh dry_mesh{twin, stage_.mesh().degrees()};
     Weights dry_weights = stage_.weights().on(dry_mesh);
     Evaluator dry{dry_weights, stage_.objective(), rows_};
-    lives_ = dry.lives_;
     memory_->reserve_as(twin.memory);
-    flight_.pass.saved.reserve(dry.flight_.pass.saved.peak());
+    sweep_.plan_as(dry.sweep_);
   }
 
   Stage<Weights, Objective> stage_;
   Memory* memory_;
   Extent rows_;
-  Lifetimes lives_{};
-  Flight flight_;
+  bool counts_here_;
+  Sweep sweep_;
 };
 
 }  // namespace dsx

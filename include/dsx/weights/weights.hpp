@@ -1,6 +1,6 @@
 // SPDX-FileCopyrightText: dsx contributors
 // SPDX-License-Identifier: Apache-2.0
-/// The weights of this rank's stage of a model, laid out by a recipe. A trainer, a generator or a teacher borrows them.
+/// The weights of this rank's stage of a model (of its chunks, where a schedule interleaves them), laid out by a recipe. A trainer, a generator or a teacher borrows them.
 ///
 ///     Weights weights{mesh, make_gpt2({}), Recipe{ZeRO<3>{}}};
 ///     std::vector<float> table = weights.weight<float>("token_table");   // whole, on every rank
@@ -26,9 +26,10 @@ class Weights {
  public:
   Weights(const Mesh& mesh, Model model, Recipe recipe, std::uint64_t seed = 1)
       : mesh_{&mesh}, model_{std::move(model)}, recipe_{std::move(recipe)}, seed_{seed}, bundles_{mesh} {
-    const Extent stages = mesh.size(Axes::pipe), units = model_.size();
-    if (stages > units) fail<303>("the model's ", units, " units can't make ", stages, " pipeline stages");
-    range_ = share({0, units}, stages, mesh.coordinate(Axes::pipe));
+    const Extent stages = mesh.size(Axes::pipe), units = model_.size(), chunks = chunks_of(recipe_.template get<ScheduleSlot>(), stages);
+    if (stages * chunks > units)
+      fail<303>("the model's ", units, " units can't make ", stages, " pipeline stages", chunks > 1 ? concat(" of ", chunks, " chunks") : "");
+    for (Extent chunk = 0; chunk < chunks; ++chunk) ranges_.push_back(share({0, units}, links(), chunk * stages + mesh.coordinate(Axes::pipe)));
     std::vector<std::vector<Parameter>> parameters(units);
     list(parameters);
     const auto partial = probe(parameters);
@@ -36,23 +37,23 @@ class Weights {
     const Elements elements = this->elements();
     const auto ties = tie_stages();
     for (const Use& use : uses_) {
-      if (!range_.contains(use.unit)) continue;
+      if (!holds(use.unit)) continue;
       const Use& first = *std::find_if(uses_.begin(), uses_.end(), [&](const Use& u) { return u.path == use.path; });
       bundles_.add(use.unit, use.path, parameters[first.unit][first.slot], partial[use.unit][use.slot], ties[index_of(use.path)], elements, sharding);
     }
     model_.each_unit([&](const std::string& name, const auto& layer, Unit unit) {
       each_part(name, layer, [&](const std::string& path, const Buffer& b) {
         buffers_.push_back({path, {1, b.size}, Role::vector, false});
-        if (range_.contains(unit)) bundles_.add(unit, path, b, wide(elements.value));
+        if (holds(unit)) bundles_.add(unit, path, b, wide(elements.value));
       });
     });
     check_provided();
     bundles_.settle(seed, units);
     for (const Use& use : uses_)
-      if (range_.contains(use.unit)) bundles_.bind(use.unit, use.path);
+      if (holds(use.unit)) bundles_.bind(use.unit, use.path);
     model_.each_unit([&](const std::string& name, const auto& layer, Unit unit) {
       each_part(name, layer, [&](const std::string& path, const Buffer&) {
-        if (range_.contains(unit)) bundles_.bind(unit, path);
+        if (holds(unit)) bundles_.bind(unit, path);
       });
     });
   }
@@ -119,16 +120,20 @@ class Weights {
   const Model& model() const { return model_; }
   const Recipe& recipe() const { return recipe_; }
   Elements elements() const { return recipe_.template get<PrecisionSlot>().elements(); }
-  Range range() const { return range_; }
+  /// The units of each of this stage's chunks.
+  const std::vector<Range>& ranges() const { return ranges_; }
+  bool holds(Unit unit) const {
+    return std::any_of(ranges_.begin(), ranges_.end(), [unit](Range r) { return r.contains(unit); });
+  }
   Bundles& bundles() { return bundles_; }
   const Bundles& bundles() const { return bundles_; }
 
-  /// Columns and element of the values that enter this stage.
+  /// Columns and element of the values that enter a chunk.
   struct Entering {
     Extent columns;
     Element element;
   };
-  const std::vector<Entering>& entering() const { return entering_; }
+  const std::vector<Entering>& entering(Extent chunk) const { return entering_[chunk]; }
 
  private:
   struct Use {
@@ -177,10 +182,12 @@ class Weights {
     if (recipe_.template get<SummationSlot>().fixed_grains()) fail<109>("the summation policy asks for fixed grains; sums follow the layout");
     if (recipe_.template get<AttentionSlot>().cuts_sequences()) fail<109>("the attention exchange cuts sequences; each rank attends to whole ones");
   }
+  /// Chunks of the whole model.
+  Extent links() const { return mesh_->size(Axes::pipe) * chunks_of(recipe_.template get<ScheduleSlot>(), mesh_->size(Axes::pipe)); }
   Extent stage_of(Unit unit) const {
-    Extent stage = 0;
-    while (!share({0, model_.size()}, mesh_->size(Axes::pipe), stage).contains(unit)) ++stage;
-    return stage;
+    Extent link = 0;
+    while (!share({0, model_.size()}, links(), link).contains(unit)) ++link;
+    return link % mesh_->size(Axes::pipe);
   }
   Extent index_of(const std::string& path) const { return Extent(&record(path) - records_.data()); }
   /// Groups are formed for all ties in one order, on every rank that is on their stages.
@@ -197,11 +204,11 @@ class Weights {
     std::vector<Extent> stages;
     for (const Use& use : uses_)
       if (use.path == path)
-        if (const Extent stage = stage_of(use.unit); stages.empty() || stages.back() != stage) stages.push_back(stage);
+        if (const Extent stage = stage_of(use.unit); std::find(stages.begin(), stages.end(), stage) == stages.end()) stages.push_back(stage);
     return stages;
   }
 
-  /// Runs the units dry, forward and backward, to learn which gradients their use leaves partial, and what enters the stage.
+  /// Runs the units dry, forward and backward, to learn which gradients their use leaves partial, and what enters each chunk.
   struct Probe {
     Weights* weights;
     Pass* pass;
@@ -209,12 +216,13 @@ class Weights {
     void enter(auto&) {}
     void leave(auto&) {}
     auto unit(const auto& layer, Unit unit, auto flow, auto) {
-      if (unit == weights->range_.begin)
-        flow.values([this](auto& value) { weights->entering_.push_back({pass->shape(value.node).columns, pass->element(value.node)}); });
+      for (Extent chunk = 0; chunk < weights->ranges_.size(); ++chunk)
+        if (unit == weights->ranges_[chunk].begin)
+          flow.values([&](auto& value) { weights->entering_[chunk].push_back({pass->shape(value.node).columns, pass->element(value.node)}); });
       pass->enter(unit, (*bindings)[unit]);
       auto out = layer(flow);
       pass->leave_unit();
-      if (unit + 1 == weights->range_.end) out.values([this](auto& value) { pass->gradient(value.node); });
+      if (unit + 1 == weights->ranges_.back().end) out.values([this](auto& value) { pass->gradient(value.node); });
       if constexpr (requires { out.use_weights(); }) out.use_weights();  // those that only an objective would
       return out;
     }
@@ -247,8 +255,9 @@ class Weights {
     Pass pass{mesh, lives, {.element = element}};
     pass.open({.bound = mesh.size(Axes::tensor)}, 0, 0);
     Probe visit{this, &pass, &bindings};
-    model_.walk({0, range_.end}, Tokens{&pass}, visit);
-    for (Unit u = Unit(range_.end); u-- > range_.begin;) pass.pull_unit(u, bindings[u]);
+    entering_.resize(ranges_.size());
+    model_.walk({0, ranges_.back().end}, Tokens{&pass}, visit);
+    for (Unit u = Unit(ranges_.back().end); u-- > ranges_.front().begin;) pass.pull_unit(u, bindings[u]);
     std::vector<std::vector<Axes>> partial;
     for (const auto& unit : held) {
       auto& axes = partial.emplace_back();
@@ -261,10 +270,10 @@ class Weights {
   Model model_;
   Recipe recipe_;
   std::uint64_t seed_;
-  Range range_{};
+  std::vector<Range> ranges_{};
   std::vector<Use> uses_{};
   std::vector<ParameterRecord> records_{}, buffers_{};
-  std::vector<Entering> entering_{};
+  std::vector<std::vector<Entering>> entering_{};
   Bundles bundles_;
 };
 
