@@ -6,8 +6,6 @@
 
 #include "cuda/launchers.hpp"
 
-#include <cmath>
-
 namespace dsx::kernels {
 namespace {
 
@@ -128,9 +126,7 @@ void gelu_pullback(View x, View dy, Grad dx, Gelu form) {
 void dropout(View x_RC, Grad y_RC, const RowId* ids_R, Extent first_column, double rate, const RandomKey& key) {
   on_host("dropout", {x_RC, y_RC.view});
   same_shape("dropout", x_RC, y_RC.view);
-  // The same mixing of the key as random_words(); uniform >= rate is a comparison of 24-bit integers.
-  const std::uint64_t mixed = key.seed ^ (0x9E3779B97F4A7C15ULL * (std::uint64_t(key.step) + 1));
-  const Draw draw{(key.unit << 12) ^ key.ordinal, {std::uint32_t(mixed), std::uint32_t(mixed >> 32)}, std::uint32_t(std::ceil(rate * 0x1p24))};
+  const Draw draw = draw_of(key, rate);
   dispatch_grad("dropout", x_RC.element, y_RC.view.element, [&](auto zero, auto grad_zero) {
     using T = decltype(zero);
     using G = decltype(grad_zero);

@@ -7,7 +7,6 @@
 #pragma once
 
 #include "elementwise_tables.hpp"
-#include "simd.hpp"
 
 namespace dsx::kernels {
 
@@ -109,38 +108,6 @@ void column_sums(const T* dy, G* sums, size_t rows, size_t columns, size_t begin
   });
 }
 
-/// Philox on as many counters at once as a register has 64-bit lanes: each lane holds one 32-bit word.
-using Words = Pack<std::uint64_t>;
-inline constexpr size_t counters = count_of<std::uint64_t>;
-
-DSX_INLINE Words product(Words a, std::uint64_t b) {
-#if defined(__AVX512F__)
-  return Words(_mm512_maskz_mul_epu32(0xFF, __m512i(a), _mm512_set1_epi64(static_cast<long long>(b))));
-#elif defined(__AVX2__)
-  return Words(_mm256_mul_epu32(__m256i(a), _mm256_set1_epi64x(static_cast<long long>(b))));
-#else
-  return (a & 0xFFFFFFFFU) * b;
-#endif
-}
-
-/// The words of blocks first, first + 1, ... of a row, in the order of columns.
-DSX_INLINE void draw_words(const Draw& draw, std::uint64_t row, std::uint32_t first, std::uint32_t* words) {
-  Words c0 = spread<std::uint64_t>(std::uint32_t(row)), c1 = spread<std::uint64_t>(row >> 32), c2{}, c3 = spread<std::uint64_t>(draw.stream);
-  for (size_t i = 0; i < counters; ++i) c2[i] = std::uint32_t(first + i);
-  std::uint32_t key0 = draw.key[0], key1 = draw.key[1];
-  for (int round = 0; round < 10; ++round) {
-    const Words a = product(c0, 0xD2511F53U), b = product(c2, 0xCD9E8D57U);
-    // The upper halves of c1 and c3 hold rubbish: only the lower ones are ever used.
-    const Words next0 = (b >> 32) ^ c1 ^ std::uint64_t(key0), next2 = (a >> 32) ^ c3 ^ std::uint64_t(key1);
-    c0 = next0, c1 = b, c2 = next2, c3 = a;
-    key0 += 0x9E3779B9U, key1 += 0xBB67AE85U;
-  }
-  std::uint64_t pairs[2][counters];
-  const Words low = (c0 & 0xFFFFFFFFU) | (c1 << 32), high = (c2 & 0xFFFFFFFFU) | (c3 << 32);
-  memcpy(pairs[0], &low, sizeof low), memcpy(pairs[1], &high, sizeof high);
-  for (size_t i = 0; i < counters; ++i) memcpy(words + 4 * i, &pairs[0][i], 8), memcpy(words + 4 * i + 2, &pairs[1][i], 8);
-}
-
 template <class T, class G>
 void dropout(const T* x, G* y, size_t n, std::uint64_t row, std::uint32_t first_column, const Draw& draw, Wide<T> factor, bool accumulate) {
   using W = Wide<T>;
@@ -148,7 +115,7 @@ void dropout(const T* x, G* y, size_t n, std::uint64_t row, std::uint32_t first_
   std::uint32_t block = first_column / 4;
   size_t used = first_column % 4;
   for (size_t done = 0; done < n; ++block) {
-    draw_words(draw, row, block, words);
+    draw_words(draw, row, block, 0, words);
     const size_t take = 4 * counters - used < n - done ? 4 * counters - used : n - done;
     lanes<W>(take, [&](size_t i, auto some) {
       Pack<W> kept{};

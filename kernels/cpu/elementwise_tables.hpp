@@ -7,6 +7,8 @@
 ///     pick<ConvertBody<From, To>>().convert(from, to, n, accumulate);
 #pragma once
 
+#include "philox.hpp"
+
 #include <dsx/kernels/elementwise.hpp>
 
 namespace dsx::kernels {
@@ -17,11 +19,6 @@ struct ElementwiseBody {
   void (*add)(const T* a, const T* b, T* y, std::size_t n);
   void (*gelu)(const T* x, T* y, std::size_t n, Gelu form);
   static const ElementwiseBody v3, v4;
-};
-
-/// What dropout needs of its key: the counter's last word, the key's two, and the first 24-bit number that is kept.
-struct Draw {
-  std::uint32_t stream, key[2], threshold;
 };
 
 template <class T, class G>

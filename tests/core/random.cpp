@@ -32,8 +32,21 @@ TEST_CASE("every part of the key, and the row, gives other numbers") {
   for (std::uint32_t i = 1; i <= 50; ++i) {
     seen.insert(words({.seed = i})), seen.insert(words({.step = i})), seen.insert(words({.unit = i})), seen.insert(words({.ordinal = i}));
     seen.insert(words({}, i)), seen.insert(words({}, RowId(i) << 32));
+    seen.insert(random_words({}, 0, i)), seen.insert(random_words({}, 0, 0, i));
   }
-  CHECK(seen.size() == 301);
+  CHECK(seen.size() == 401);
+}
+
+TEST_CASE("10,000 draws in each of two units are streams of their own") {
+  std::set<std::array<std::uint32_t, 2>> keys;
+  std::set<std::array<std::uint32_t, 4>> words;
+  for (const std::uint32_t unit : {0U, 1U})
+    for (std::uint32_t ordinal = 0; ordinal < 10'000; ++ordinal) {
+      const RandomKey stream{.seed = 1, .step = 2, .unit = unit, .ordinal = ordinal};
+      keys.insert(philox_key(stream)), words.insert(random_words(stream, 3, 0));
+    }
+  CHECK(keys.size() == 20'000);
+  CHECK(words.size() == 20'000);
 }
 
 TEST_CASE("uniform numbers fill [0, 1) evenly") {

@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /// Counter-based random numbers: Philox 4x32-10 (Salmon et al., Parallel Random Numbers: As Easy as 1, 2, 3, SC11).
 ///
-/// A draw is a function of a key and a counter (row id, column), so no layout of rows over ranks changes it.
+/// A draw is a function of a stream (seed, step, unit, ordinal) and a counter (row id, column), so no layout of rows over ranks changes it.
 ///
 ///     float u = uniform(pass.random(), row_id, column);   // in [0, 1)
 #pragma once
@@ -31,19 +31,24 @@ constexpr std::array<std::uint32_t, 4> philox(std::array<std::uint32_t, 4> count
   return counter;
 }
 
-/// Four words for columns 4 block .. 4 block + 3 of a row.
-constexpr std::array<std::uint32_t, 4> random_words(const RandomKey& key, RowId row, std::uint32_t block) {
-  // The step is hashed into the key: the four counter words are row, row, block and (unit, ordinal).
-  const std::uint64_t mixed = key.seed ^ (0x9E3779B97F4A7C15ULL * (std::uint64_t(key.step) + 1));
-  return philox({std::uint32_t(row), std::uint32_t(row >> 32), block, (key.unit << 12) ^ key.ordinal},
-                {std::uint32_t(mixed), std::uint32_t(mixed >> 32)});
+/// A stream's key of Philox, drawn once an operation. Under one seed no two streams give the same four words, of which these are two:
+/// that two streams share a key is a matter of chance, one in 2^64.
+constexpr std::array<std::uint32_t, 2> philox_key(const RandomKey& stream) {
+  const auto words = philox({stream.step, stream.unit, stream.ordinal, 0}, {std::uint32_t(stream.seed), std::uint32_t(stream.seed >> 32)});
+  return {words[0], words[1]};
+}
+
+/// Four words for columns 4 block .. 4 block + 3 of a row. Where a row has several planes of columns, as attention's has one a head, they
+/// are numbered.
+constexpr std::array<std::uint32_t, 4> random_words(const RandomKey& stream, RowId row, std::uint32_t block, std::uint32_t plane = 0) {
+  return philox({std::uint32_t(row), std::uint32_t(row >> 32), block, plane}, philox_key(stream));
 }
 
 /// A word as a uniform number in [0, 1) with 24 bits.
 constexpr float to_uniform(std::uint32_t word) { return float(word >> 8) * 0x1p-24F; }
 
-constexpr float uniform(const RandomKey& key, RowId row, std::uint32_t column) {
-  return to_uniform(random_words(key, row, column / 4)[column % 4]);
+constexpr float uniform(const RandomKey& stream, RowId row, std::uint32_t column, std::uint32_t plane = 0) {
+  return to_uniform(random_words(stream, row, column / 4, plane)[column % 4]);
 }
 
 /// FNV-1a: gives each parameter's path a stream of its own.

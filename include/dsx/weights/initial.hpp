@@ -17,7 +17,7 @@ namespace dsx {
 
 class InitialValues {
  public:
-  InitialValues(std::string_view path, std::uint64_t seed, Init init) : key_{.seed = hash_of(path, seed)}, init_{init} {}
+  InitialValues(std::string_view path, std::uint64_t seed, Init init) : key_{philox_key({.seed = hash_of(path, seed)})}, init_{init} {}
 
   double operator[](Extent index) {
     if (init_.deviation == 0) return double(init_.mean);
@@ -28,14 +28,14 @@ class InitialValues {
  private:
   void fill(Extent block) {
     block_ = block;
-    const auto words = random_words(key_, block >> 32, std::uint32_t(block));
+    const auto words = philox({std::uint32_t(block), std::uint32_t(block >> 32), 0, 0}, key_);
     for (int pair = 0; pair < 2; ++pair) {
       const double radius = std::sqrt(-2 * std::log(1.0 - double(to_uniform(words[2 * pair]))));
       const double angle = 2 * std::numbers::pi * double(to_uniform(words[2 * pair + 1]));
       normal_[2 * pair] = radius * std::cos(angle), normal_[2 * pair + 1] = radius * std::sin(angle);
     }
   }
-  RandomKey key_;
+  std::array<std::uint32_t, 2> key_;
   Init init_;
   Extent block_ = Extent(-1);
   std::array<double, 4> normal_{};
