@@ -48,11 +48,12 @@ void train(Options o, const std::string& settings, dsx::Session& session) {
   if (!session.is_dry()) corpus = dsx::open_corpus(o.corpus, mesh);
   const auto tokenizer = corpus ? corpus->tokenizer : std::nullopt;
 
+  o.model.attention_dropout = o.model.dropout;
   o.model.vocabulary = corpus ? corpus->vocabulary() : o.corpus.vocabulary, o.model.positions = o.feed.context;
   const std::filesystem::path from = !o.resume.empty() ? dsx::newest_checkpoint(o.resume) : o.load;
   const dsx::GptConfig config = from.empty() ? dsx::config_of(o.model, tokenizer) : dsx::config_for(from, o.feed.context, o.model.vocabulary);
   const std::string names = o.precision == "fp32" ? o.recipe : o.recipe + (o.recipe.empty() ? "" : "+") + o.precision;
-  const dsx::AnyRecipe recipe = dsx::choose_recipe(names, o.degrees.pipe).recipe();
+  const dsx::AnyRecipe recipe = dsx::choose_recipe(names, o.degrees.pipe);
   dsx::Weights weights{mesh, dsx::make_gpt2(dsx::shape_of(config, o.model.dropout)), recipe, o.feed.seed};
   const dsx::CosineRate schedule{o.rate.rate > 0 ? o.rate.rate : dsx::usual_rate(o.optimizer), o.rate.least, o.rate.warmup, o.fit.steps};
   const dsx::Extent rows = dsx::rows_of(o.feed, mesh);

@@ -50,9 +50,14 @@ void for_blocks(const Sequences& sequences, Extent heads, Extent block, Extent w
   });
 }
 
+HeadDropout dropout_of(const AttentionDropout& dropout, Extent row, const Heads& heads, Extent head) {
+  if (dropout.rate == 0) return {};
+  return {dropout.ids_R + row, draw_of(dropout.key, dropout.rate), std::uint32_t(heads.first + head), 1 / (1 - dropout.rate)};
+}
+
 }  // namespace
 
-void attention(View qkv, const Heads& heads, const Sequences& sequences, View y, View log_sums_RH) {
+void attention(View qkv, const Heads& heads, const Sequences& sequences, View y, View log_sums_RH, const AttentionDropout& dropout) {
   on_host("attention", {qkv, y, log_sums_RH});
   check("attention", qkv, heads, sequences, y), check_log_sums("attention", qkv, heads, log_sums_RH);
   dispatch(qkv.element, [&](auto zero) {
@@ -74,7 +79,8 @@ void attention(View qkv, const Heads& heads, const Sequences& sequences, View y,
                     .out = y.pointer<T>() + queries.begin * y.shape.columns + head * heads.dim,
                     .out_row = y.shape.columns,
                     .log_sums = log_sums_RH.pointer<Wide<T>>() + queries.begin * heads.query + head,
-                    .log_sums_row = heads.query});
+                    .log_sums_row = heads.query,
+                    .dropout = dropout_of(dropout, queries.begin, heads, head)});
     });
   });
 }
@@ -123,7 +129,8 @@ Extent attention_scratch(Extent rows, const Heads& heads, Element element) {
   return rows * heads.query * (padded_head(heads.dim) + 1) * bytes_of(wide(element));
 }
 
-void attention_pullback(View qkv, const Heads& heads, const Sequences& sequences, View y, View log_sums_RH, View dy, Grad dqkv, View scratch) {
+void attention_pullback(View qkv, const Heads& heads, const Sequences& sequences, View y, View log_sums_RH, View dy, Grad dqkv, View scratch,
+                        const AttentionDropout& dropout) {
   on_host("attention_pullback", {qkv, y, log_sums_RH, dy, dqkv.view, scratch});
   check("attention_pullback", qkv, heads, sequences, y), check_log_sums("attention_pullback", qkv, heads, log_sums_RH);
   same_shape("attention_pullback", y, dy), same_shape("attention_pullback", qkv, dqkv.view), same_element("attention_pullback", y, dy);
@@ -163,7 +170,8 @@ void attention_pullback(View qkv, const Heads& heads, const Sequences& sequences
                      .dvalues = dqkv.view.pointer<G>() + value,
                      .accumulate = dqkv.accumulate,
                      .query_sums = query_sums + (mine.begin * heads.query + head * mine.size()) * padded_head(heads.dim),
-                     .deltas = deltas + mine.begin * heads.query + head * mine.size()});
+                     .deltas = deltas + mine.begin * heads.query + head * mine.size(),
+                     .dropout = dropout_of(dropout, mine.begin, heads, head)});
     });
   });
 }

@@ -8,6 +8,7 @@
 /// Tiles of queries, keys, values and scores lie on the stack; a tile is widened (and transposed where it must be) while it is packed.
 #pragma once
 
+#include "philox.hpp"
 #include "tile.hpp"
 
 #include <dsx/kernels/attention.hpp>
@@ -20,6 +21,14 @@ DSX_INLINE constexpr std::size_t attention_block(std::size_t dim) { return dim <
 /// Channels of a packed row: whole packs of every instruction set.
 DSX_INLINE constexpr std::size_t padded_head(std::size_t dim) { return (dim + 15) / 16 * 16; }
 
+/// Which of a head's probabilities are dropped: none unless there are ids, those of the task's rows of queries.
+struct HeadDropout {
+  const RowId* ids = nullptr;
+  Draw draw{};
+  std::uint32_t head = 0;  // among the model's
+  double factor = 1;
+};
+
 template <class T>
 struct AttentionTask {
   const T *query, *keys, *values;    // of this head; query: the first of the block's rows
@@ -29,6 +38,7 @@ struct AttentionTask {
   std::size_t out_row;
   Wide<T>* log_sums;  // may be null
   std::size_t log_sums_row;
+  HeadDropout dropout{};
 };
 
 template <class T, class G>
@@ -43,6 +53,7 @@ struct AttentionGradTask {
   bool accumulate;
   Wide<T>* query_sums;  // heads x rows x padded_head(dim)
   Wide<T>* deltas;      // heads x rows
+  HeadDropout dropout{};
 };
 
 template <class T>
@@ -73,6 +84,17 @@ DSX_INLINE size_t packs_of(size_t n) {
   return (n + count_of<W> - 1) / count_of<W>;
 }
 
+/// For the keys first .. first + n of a query: 1 / (1 - rate), or 0 where the probability is dropped. Keys are numbered from the first of the
+/// sequence, and `first` is a multiple of a tile's rows.
+template <class W>
+void draw(const HeadDropout& dropout, size_t query, size_t head, size_t first, size_t n, W* factors) {
+  draw_factors(dropout.draw, dropout.ids[query], std::uint32_t(first), dropout.head + std::uint32_t(head), n, W(dropout.factor), factors);
+}
+template <class W>
+DSX_INLINE void multiply(size_t n, const W* factors, W* row) {
+  lanes<W>(n, [&](size_t j, auto some) { store(row + j, load<W>(row + j, some) * load<W>(factors + j, some), some); });
+}
+
 /// Rows of a diagonal tile come in bands of 4: a band needs only the keys up to its last row's own.
 inline constexpr size_t band = 4;
 
@@ -83,6 +105,7 @@ void attention(const AttentionTask<T>& task) {
   HeadTile<W> query, keys, values, out;
   ScoreTile<W> scores;
   W tops[64], sums[64];
+  alignas(64) W factors[64];
   copy_rows<W>(task.query, task.query_row, queries, dim, query.data, padded, padded, W(1) / root_of(W(dim)));
   memset(out.data, 0, queries * padded * sizeof(W));
   for (size_t i = 0; i < queries; ++i) tops[i] = W(-HUGE_VAL), sums[i] = 0;
@@ -113,6 +136,7 @@ void attention(const AttentionTask<T>& task) {
           added += p;
           store(row + j, p, Whole{});
         });
+        if (task.dropout.ids) draw(task.dropout, i, 0, first, visible, factors), multiply(visible, factors, row);
         for (size_t j = packs_of<W>(visible) * count_of<W>; j < reach; ++j) row[j] = 0;
         const W shrink = visible ? exp_of(tops[i] - top) : W(1);
         sums[i] = sums[i] * shrink + sum<W>(added);
@@ -147,6 +171,7 @@ void attention_pullback(const AttentionGradTask<T, G>& task) {
 
   HeadTile<W> query, dout, keys, keys_across, values_across, dkeys, dvalues;
   ScoreTile<W> scores, slopes;
+  alignas(64) W factors[64];
   for (size_t first = 0; first < rows; first += block) {
     const size_t count = rows - first < block ? rows - first : block;
     copy_rows<W>(task.keys + first * task.row, task.row, count, dim, keys.data, padded, padded);
@@ -172,11 +197,13 @@ void attention_pullback(const AttentionGradTask<T, G>& task) {
             W* const slope = slopes.data + i * block;
             const W log_sum = task.log_sums[(begin + i) * task.log_sums_row + head], delta = task.deltas[head * rows + begin + i];
             const size_t visible = diagonal ? i + 1 : count;
+            if (task.dropout.ids) draw(task.dropout, begin + i, head, first, visible, factors), multiply(visible, factors, slope);
             lanes<W>(visible, [&](size_t j, auto some) {
               const Pack<W> p = only<W>(exp(load<W>(probabilities + j, some) - log_sum), some);
               store(probabilities + j, p, Whole{});
               store(slope + j, p * (only<W>(load<W>(slope + j, some), some) - delta), Whole{});
             });
+            if (task.dropout.ids) multiply(visible, factors, probabilities);
             for (size_t j = packs_of<W>(visible) * count_of<W>; j < packs_of<W>(reach) * count_of<W>; ++j) probabilities[j] = slope[j] = 0;
           }
           small_product<W>(bottom - top, packs_of<W>(dim), reach, slopes.data + top * block, block, 1, keys.data, padded,

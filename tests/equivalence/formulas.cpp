@@ -48,7 +48,7 @@ struct Small {
 };
 auto make_with_loss_inside() {
   const LayerNorm norm{width};
-  const Gpt2Block block{norm, CausalAttention{width, heads}, norm, Mlp{width, hidden}, 0.1};
+  const Gpt2Block block{norm, CausalAttention{width, heads, default_deviation, 0.1}, norm, Mlp{width, hidden}, 0.1};
   return Sequential{Named{"embedding", Embedding{vocabulary, length, width, 0.1, "token_table"}},
                     Named{"blocks", Repeat{2, Chain{Named{"small", Small{}}, Named{"block", block}}}},
                     Named{"final", Chain{Named{"spare", Spare{}}, Named{"norm", norm}, Named{"head", Head{vocabulary, width, "token_table"}}}}};

@@ -18,53 +18,105 @@ struct Case {
 };
 const Case cases[] = {
     {{1, 1, 1}, {0, 1}},       {{1, 1, 4}, {0, 0, 3, 3, 4}}, {{3, 3, 16}, {0, 17, 28, 34}}, {{2, 2, 64}, {0, 64, 129}}, {{4, 2, 8}, {0, 70, 75}},
-    {{6, 1, 20}, {0, 5, 140}}, {{1, 1, 33}, {0, 200}},       {{2, 1, 160}, {0, 41}},        {{1, 1, 300}, {0, 37}},     {{2, 2, 16}, {0}},
+    {{6, 1, 20, 18}, {0, 5, 140}}, {{1, 1, 33}, {0, 200}},       {{2, 1, 160}, {0, 41}},        {{1, 1, 300}, {0, 37}},     {{2, 2, 16}, {0}},
 };
 
 Extent rows_of(const Case& c) { return c.begin.back(); }
 
-}  // namespace
-
-TEST_CASE("attention and its pullback agree with the reference on ragged sequences") {
-  for (const Case& c : cases)
-    for_gradients([&](auto zero, auto grad_zero) {
-      using T = decltype(zero);
-      using G = decltype(grad_zero);
-      using W = Wide<T>;
-      const Sequences sequences{c.begin};
-      const Shape in{rows_of(c), c.heads.columns()}, out{rows_of(c), c.heads.query * c.heads.dim}, sums{rows_of(c), c.heads.query};
-      Buffer<T> qkv{in, 1, 2}, dy{out, 2}, y = Buffer<T>::unset(out), expected = y;
-      Buffer<W> log_sums = Buffer<W>::unset(sums), expected_sums = log_sums;
-      kernels::attention(qkv.view(), c.heads, sequences, y.view(), log_sums.view());
-      reference::attention(qkv.begin(), c.heads, sequences, expected.begin(), expected_sums.begin());
-      CHECK(distance(y, expected) <= rounding<T>);
-      CHECK(distance(log_sums, expected_sums) <= rounding<W>);
-      for (const bool accumulate : {false, true}) {
-        Buffer<G> dqkv = accumulate ? Buffer<G>{in, 3} : Buffer<G>::unset(in);
-        std::vector<double> expected_dqkv(in.size());
-        if (accumulate) expected_dqkv.assign(dqkv.data.begin(), dqkv.data.end());
-        const Extent bytes = kernels::attention_scratch(in.rows, c.heads, element_of<T>);
-        std::vector<std::byte> scratch(bytes + 64, std::byte{0xFF});
-        kernels::attention_pullback(qkv.view(), c.heads, sequences, y.view(), log_sums.view(), dy.view(), dqkv.grad(accumulate),
-                                    {scratch.data(), {bytes, 1}, Element::u8, Place::cpu, nullptr});
-        reference::attention_pullback(qkv.begin(), c.heads, sequences, dy.begin(), expected_dqkv.data());
-        CHECK(distance(dqkv.data, expected_dqkv) <= 2 * rounding<T>);
-        bool untouched = true;
-        for (Extent i = bytes; i < scratch.size(); ++i) untouched = untouched && scratch[i] == std::byte{0xFF};
-        CHECK(untouched);
-      }
-    });
+constexpr RandomKey stream{.seed = 0x1234567890ABCDEF, .step = 7, .unit = 3, .ordinal = 2};
+/// Row numbers that need all 64 bits.
+std::vector<RowId> ids_of(Extent rows) {
+  std::vector<RowId> ids(rows);
+  for (Extent r = 0; r < rows; ++r) ids[r] = r * 0x100000001ULL + 5;
+  return ids;
 }
 
-TEST_CASE("attention's pullback is its derivative") {
+}  // namespace
+
+TEST_CASE("attention and its pullback agree with the reference on ragged sequences, with dropout and without") {
+  for (const Case& c : cases)
+    for (const double rate : {0.0, 0.3})
+      for_gradients([&](auto zero, auto grad_zero) {
+        using T = decltype(zero);
+        using G = decltype(grad_zero);
+        using W = Wide<T>;
+        const Sequences sequences{c.begin};
+        const Shape in{rows_of(c), c.heads.columns()}, out{rows_of(c), c.heads.query * c.heads.dim}, sums{rows_of(c), c.heads.query};
+        const std::vector<RowId> ids = ids_of(in.rows);
+        const kernels::AttentionDropout dropout{rate, stream, rate > 0 ? ids.data() : nullptr};
+        Buffer<T> qkv{in, 1, 2}, dy{out, 2}, y = Buffer<T>::unset(out), expected = y;
+        Buffer<W> log_sums = Buffer<W>::unset(sums), expected_sums = log_sums;
+        kernels::attention(qkv.view(), c.heads, sequences, y.view(), log_sums.view(), dropout);
+        reference::attention(qkv.begin(), c.heads, sequences, expected.begin(), expected_sums.begin(), dropout);
+        CHECK(distance(y, expected) <= rounding<T>);
+        CHECK(distance(log_sums, expected_sums) <= rounding<W>);
+        for (const bool accumulate : {false, true}) {
+          Buffer<G> dqkv = accumulate ? Buffer<G>{in, 3} : Buffer<G>::unset(in);
+          std::vector<double> expected_dqkv(in.size());
+          if (accumulate) expected_dqkv.assign(dqkv.data.begin(), dqkv.data.end());
+          const Extent bytes = kernels::attention_scratch(in.rows, c.heads, element_of<T>);
+          std::vector<std::byte> scratch(bytes + 64, std::byte{0xFF});
+          kernels::attention_pullback(qkv.view(), c.heads, sequences, y.view(), log_sums.view(), dy.view(), dqkv.grad(accumulate),
+                                      {scratch.data(), {bytes, 1}, Element::u8, Place::cpu, nullptr}, dropout);
+          reference::attention_pullback(qkv.begin(), c.heads, sequences, dy.begin(), expected_dqkv.data(), dropout);
+          CHECK(distance(dqkv.data, expected_dqkv) <= 2 * rounding<T>);
+          bool untouched = true;
+          for (Extent i = bytes; i < scratch.size(); ++i) untouched = untouched && scratch[i] == std::byte{0xFF};
+          CHECK(untouched);
+        }
+      });
+}
+
+TEST_CASE("attention's pullback is its derivative, with dropout and without") {
   const Case c{{4, 2, 5}, {0, 7, 8, 13}};
+  const std::vector<RowId> ids = ids_of(13);
   const Sequences sequences{c.begin};
   const Shape in{13, c.heads.columns()}, out{13, 20};
   Buffer<double> qkv{in, 1}, dy{out, 2}, y = Buffer<double>::unset(out), log_sums = Buffer<double>::unset({13, 4}), dqkv = Buffer<double>::unset(in);
-  const auto loss = [&] { return kernels::attention(qkv.view(), c.heads, sequences, y.view(), log_sums.view()), weighted(y.data, dy.data); };
-  loss();
-  kernels::attention_pullback(qkv.view(), c.heads, sequences, y.view(), log_sums.view(), dy.view(), dqkv.grad(false), {});
-  CHECK(distance(dqkv.data, central_differences(qkv.data, loss, 1e-3)) < 1e-9);
+  for (const kernels::AttentionDropout& dropout : {kernels::AttentionDropout{}, {0.4, stream, ids.data()}}) {
+    const auto loss = [&] {
+      kernels::attention(qkv.view(), c.heads, sequences, y.view(), log_sums.view(), dropout);
+      return weighted(y.data, dy.data);
+    };
+    loss();
+    kernels::attention_pullback(qkv.view(), c.heads, sequences, y.view(), log_sums.view(), dy.view(), dqkv.grad(false), {}, dropout);
+    CHECK(distance(dqkv.data, central_differences(qkv.data, loss, 1e-3)) < 1e-9);
+  }
+}
+
+TEST_CASE("dropout of probabilities keeps their mean, and none depends on where its row, head or sequence lies") {
+  constexpr Extent rows = 200;
+  const Heads heads{4, 4, 8}, later{2, 2, 8, 2};
+  const std::vector<RowId> ids = ids_of(rows);
+  // Queries of zero weigh their keys alike, so values of one give the share of probabilities that is kept.
+  Buffer<double> ones{{rows, heads.columns()}, std::vector<double>(rows * heads.columns())}, y = Buffer<double>::unset({rows, 32}),
+      log_sums = Buffer<double>::unset({rows, 4});
+  for (Extent r = 0; r < rows; ++r)
+    for (Extent c = 64; c < 96; ++c) ones.data[r * 96 + c] = 1;
+  const std::vector<std::uint32_t> one{0, rows};
+  kernels::attention(ones.view(), heads, {one}, y.view(), log_sums.view(), {0.25, stream, ids.data()});
+  double sum = 0;
+  for (Extent h = 0; h < 4; ++h)
+    for (Extent r = 0; r < rows; ++r) sum += double(r + 1) * y.data[r * 32 + h * 8];
+  CHECK(std::abs(sum / (4.0 * rows * (rows + 1) / 2) - 1) < 0.01);
+
+  // The last two heads alone, and the sequence behind another one.
+  Buffer<double> qkv{{rows, heads.columns()}, 1};
+  kernels::attention(qkv.view(), heads, {one}, y.view(), log_sums.view(), {0.25, stream, ids.data()});
+  constexpr Extent before = 37;
+  Buffer<double> part{{before + rows, later.columns()}, 2}, part_y = Buffer<double>::unset({before + rows, 16}),
+      part_sums = Buffer<double>::unset({before + rows, 2});
+  for (Extent r = 0; r < rows; ++r)
+    for (Extent group = 0; group < 3; ++group)
+      for (Extent c = 0; c < 16; ++c) part.data[(before + r) * 48 + group * 16 + c] = qkv.data[r * 96 + group * 32 + 16 + c];
+  std::vector<RowId> part_ids(before, 999);
+  part_ids.insert(part_ids.end(), ids.begin(), ids.end());
+  kernels::attention(part.view(), later, {std::vector<std::uint32_t>{0, before, before + rows}}, part_y.view(), part_sums.view(),
+                     {0.25, stream, part_ids.data()});
+  bool same = true;
+  for (Extent r = 0; r < rows; ++r)
+    for (Extent c = 0; c < 16; ++c) same = same && part_y.data[(before + r) * 16 + c] == y.data[r * 32 + 16 + c];
+  CHECK(same);
 }
 
 TEST_CASE("large scores overflow nothing") {
@@ -80,10 +132,12 @@ TEST_CASE("large scores overflow nothing") {
 TEST_CASE("attention and its pullback don't depend on threads") {
   const Case c{{4, 2, 32}, {0, 130, 140, 300}};
   Buffer<float> qkv{{300, c.heads.columns()}, 1}, dy{{300, 128}, 2};
+  const std::vector<RowId> ids = ids_of(300);
   CHECK(same_on_any_threads([&] {
+    const kernels::AttentionDropout dropout{0.1, stream, ids.data()};
     Buffer<float> y = Buffer<float>::unset({300, 128}), log_sums = Buffer<float>::unset({300, 4}), dqkv = Buffer<float>::unset(qkv.shape);
-    kernels::attention(qkv.view(), c.heads, {c.begin}, y.view(), log_sums.view());
-    kernels::attention_pullback(qkv.view(), c.heads, {c.begin}, y.view(), log_sums.view(), dy.view(), dqkv.grad(false), {});
+    kernels::attention(qkv.view(), c.heads, {c.begin}, y.view(), log_sums.view(), dropout);
+    kernels::attention_pullback(qkv.view(), c.heads, {c.begin}, y.view(), log_sums.view(), dy.view(), dqkv.grad(false), {}, dropout);
     dqkv.data.insert(dqkv.data.end(), y.data.begin(), y.data.end());
     return dqkv.data;
   }));

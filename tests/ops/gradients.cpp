@@ -117,6 +117,12 @@ std::vector<Case> cases(Extent ranks) {
     const Extent heads = b.pass().tensor().part(4).size();
     b.weigh(causal_attention(b.given<Sharded>(0), {heads, heads, 3}));
   });
+  add("attention with dropout of its probabilities", {r({7, 36}, {Cut::columns, 3, 3})}, [](Workbench& b) {
+    const Range heads = b.pass().tensor().part(4);
+    const auto qkv = b.given<Sharded>(0);
+    const auto drop = [heads](Value<Sharded> v) { return causal_attention(v, {heads.size(), heads.size(), 3, heads.begin}, 0.4); };
+    b.weigh(drop(qkv)), b.weigh(b.pass().recompute([drop](Value<Sharded> v) { return drop(v) + drop(v); }, qkv), 1, 5);
+  });
   add("attention of two query heads a key", {r({7, 24 * ranks}, by_columns)}, [ranks](Workbench& b) {
     const Extent here = 2 / ranks;
     b.weigh(causal_attention(b.given<Sharded>(0), ranks == 1 ? Heads{2 * here, here, 3} : Heads{6, 1, 3}));

@@ -37,8 +37,11 @@ std::string refusal(Shape shape, const Workbench::Graph& graph, const std::funct
 
 TEST_CASE("sums of unlike shapes and impossible dropout are refused: dsx-E301") {
   CHECK(refusal({7, 5}, [](Workbench& b) { b.weigh(b.given<Common>(0) + b.given<Common>(1)); }) == "dsx-E301: a value of 9 x 6 plus one of 9 x 5");
-  for (const double rate : {-0.1, 1.0, 2.0})
+  for (const double rate : {-0.1, 1.0, 2.0}) {
     CHECK(refusal({7, 5}, [rate](Workbench& b) { b.weigh(dropout(b.given<Common>(0), rate)); }).starts_with("dsx-E301: a dropout rate of "));
+    CHECK(refusal({7, 6}, [rate](Workbench& b) { b.weigh(causal_attention(b.given<Sharded>(1), {1, 1, 2}, rate)); })
+              .starts_with("dsx-E301: a dropout rate of "));
+  }
 }
 
 TEST_CASE("weights whose inner extent isn't the value's are refused: dsx-E302") {

@@ -35,7 +35,7 @@ using Model = Sequential<Named<Embedding>, Named<Repeat<Gpt2Block>>, Named<Chain
 
 inline Model make_model(double dropout = 0.1) {
   const LayerNorm norm{width};
-  const Gpt2Block block{norm, CausalAttention{width, heads}, norm, Mlp{width, hidden}, dropout};
+  const Gpt2Block block{norm, CausalAttention{width, heads, default_deviation, dropout}, norm, Mlp{width, hidden}, dropout};
   return Model{Named{"embedding", Embedding{vocabulary, length, width, dropout, "token_table"}}, Named{"blocks", Repeat{blocks, block}},
                Named{"final", Chain{Named{"spare", Spare{}}, Named{"norm", norm}, Named{"head", Head{vocabulary, width, "token_table"}}}}};
 }

@@ -51,7 +51,7 @@ struct Counted {
 auto make_model() {
   const LayerNorm norm{width};
   return Sequential{Named{"e", Embedding{vocabulary, length, width, 0.2, "table"}}, Named{"counted", Counted{}},
-                    Named{"block", Gpt2Block{norm, CausalAttention{width, 2}, norm, Mlp{width, 12}, 0.2}},
+                    Named{"block", Gpt2Block{norm, CausalAttention{width, 2, default_deviation, 0.2}, norm, Mlp{width, 12}, 0.2}},
                     Named{"end", Chain{Named{"norm", norm}, Named{"head", Head{vocabulary, width, "table"}}}}};
 }
 using Model = decltype(make_model());

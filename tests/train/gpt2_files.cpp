@@ -72,6 +72,13 @@ TEST_CASE("a model is held against what is asked of it, and against its file") {
   CHECK(longer.says(" has 64 positions"));
   CHECK(error_of([] { config_for(tiny, 64, 200); }) == 712);
   CHECK(config_for(tiny, 64, 199).n_layer == 4);
+  Gpt2Shape dropping = shape_of(read_gpt2_config(tiny / "config.json"), 0.2);
+  CHECK(dropping.attention_dropout == 0.2);
+  dropping.attention_dropout = 0.3;
+  const GptConfig written = config_of(dropping);
+  CHECK(written.dropout_residual == 0.2);
+  CHECK(written.dropout_embedding == 0.2);
+  CHECK(written.dropout_attention == 0.3);
 
   Session session{self_transport()};
   const Mesh mesh{session, {}};

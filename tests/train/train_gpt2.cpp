@@ -120,6 +120,7 @@ TEST_CASE("a resumed run is the run that wasn't interrupted, bit for bit") {
   const Result resumed = place.resume("half");  // the flags are the checkpoint's
   CHECK_MESSAGE(resumed.code == 0, resumed.output);
   CHECK(place.weights("half/step-000012") == place.weights("whole/step-000012"));
+  CHECK(read_gpt2_config(place.folder / "whole" / "step-000012" / "config.json").dropout_attention == 0.1);
   const auto half = read_metrics(place.folder / "half.jsonl"), whole = read_metrics(place.folder / "whole.jsonl");
   REQUIRE(half.size() == 12);
   for (Extent i = 0; i < 12; ++i) CHECK(half[i].loss == whole[i].loss);

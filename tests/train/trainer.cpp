@@ -25,7 +25,7 @@ struct World {
 
   static Gpt2 make(double dropout) {
     Gpt2Shape s = shape;
-    s.dropout = dropout;
+    s.dropout = s.attention_dropout = dropout;
     return make_gpt2(s);
   }
   auto trainer(TrainerOptions options) { return Trainer<Weights<Gpt2, Chosen>, Sgd, TokenLoss>{weights, Sgd{.rate = 0.5}, TokenLoss{5}, options}; }
@@ -229,6 +229,8 @@ TEST_CASE("an evaluation is the mean of the counted targets' log probabilities, 
   Evaluator evaluator{world.weights, TokenLoss{5}, 12};
   CHECK(evaluator.loss(batches) == doctest::Approx(sum / counted).epsilon(1e-13));
   CHECK(evaluator.loss(batches) == evaluator.loss(batches));
+  World without;  // the same weights
+  CHECK(evaluator.loss(batches) == Evaluator{without.weights, TokenLoss{5}, 12}.loss(batches));
   CHECK(std::isnan(evaluator.loss(std::vector{texts({})})));
 }
 

@@ -16,19 +16,28 @@
 
 namespace dsx {
 
-/// Heads on this rank; query heads share key_value heads in equal groups.
+/// Heads on this rank; query heads share key_value heads in equal groups. `first`: number of the first query head among the model's.
 struct Heads {
-  Extent query = 1, key_value = 1, dim = 1;
+  Extent query = 1, key_value = 1, dim = 1, first = 0;
   constexpr Extent columns() const { return (query + 2 * key_value) * dim; }
 };
 
 namespace kernels {
 
-/// y_R(query dim) = softmax(q k' / sqrt(dim)) v over the rows of the same sequence up to this one. log_sums_RH, in wide(element), holds
-/// each softmax's log of sum of exponentials for the pullback.
-void attention(View qkv, const Heads& heads, const Sequences& sequences, View y, View log_sums_RH);
-/// dqkv = or += the pullback of dy. Scratch: attention_scratch bytes.
-void attention_pullback(View qkv, const Heads& heads, const Sequences& sequences, View y, View log_sums_RH, View dy, Grad dqkv, View scratch);
+/// Inverted dropout of probabilities: one is kept, and divided by 1 - rate, where uniform(key, the query's id, the key's number in its
+/// sequence, the head's number in the model) >= rate. Nothing is stored: the pullback draws once more.
+struct AttentionDropout {
+  double rate = 0;
+  RandomKey key{};
+  const RowId* ids_R = nullptr;
+};
+
+/// y_R(query dim) = dropout(softmax(q k' / sqrt(dim))) v over the rows of the same sequence up to this one. log_sums_RH, in wide(element),
+/// holds each softmax's log of sum of exponentials for the pullback.
+void attention(View qkv, const Heads& heads, const Sequences& sequences, View y, View log_sums_RH, const AttentionDropout& dropout = {});
+/// dqkv = or += the pullback of dy, with the forward's dropout. Scratch: attention_scratch bytes.
+void attention_pullback(View qkv, const Heads& heads, const Sequences& sequences, View y, View log_sums_RH, View dy, Grad dqkv, View scratch,
+                        const AttentionDropout& dropout = {});
 /// Depends on the bound of rows, heads and element alone.
 Extent attention_scratch(Extent rows, const Heads& heads, Element element);
 
@@ -45,9 +54,16 @@ void attention_cached(View qkv, const Heads& heads, const Sequences& sequences, 
 
 namespace dsx::reference {
 
+/// What a probability is multiplied by.
+inline double kept(const kernels::AttentionDropout& dropout, Extent query, Extent head, Extent key) {
+  if (dropout.rate == 0) return 1;
+  return double(uniform(dropout.key, dropout.ids_R[query], std::uint32_t(key), std::uint32_t(head))) >= dropout.rate ? 1 / (1 - dropout.rate) : 0;
+}
+
 /// For each head and row: the softmax of its scores with the rows of its sequence up to itself.
 template <class T>
-void attention(const T* qkv, const Heads& heads, const Sequences& sequences, T* y, Wide<T>* log_sums_RH) {
+void attention(const T* qkv, const Heads& heads, const Sequences& sequences, T* y, Wide<T>* log_sums_RH,
+               const kernels::AttentionDropout& dropout = {}) {
   const Extent columns = heads.columns(), group = heads.query / heads.key_value;
   for (Extent s = 0; s < sequences.count(); ++s)
     for (Extent row = sequences[s].begin; row < sequences[s].end; ++row)
@@ -65,7 +81,8 @@ void attention(const T* qkv, const Heads& heads, const Sequences& sequences, T* 
         for (Extent other = sequences[s].begin; other <= row; ++other) sum += std::exp(score(other) - top);
         for (Extent d = 0; d < heads.dim; ++d) {
           double mean = 0;
-          for (Extent other = sequences[s].begin; other <= row; ++other) mean += std::exp(score(other) - top) / sum * double(value(other)[d]);
+          for (Extent other = sequences[s].begin; other <= row; ++other)
+            mean += kept(dropout, row, heads.first + head, other - sequences[s].begin) * std::exp(score(other) - top) / sum * double(value(other)[d]);
           y[(row * heads.query + head) * heads.dim + d] = T(Wide<T>(mean));
         }
         log_sums_RH[row * heads.query + head] = Wide<T>(top + std::log(sum));
@@ -74,7 +91,8 @@ void attention(const T* qkv, const Heads& heads, const Sequences& sequences, T* 
 
 /// dqkv, in double, must be zero or hold what is added to.
 template <class T>
-void attention_pullback(const T* qkv, const Heads& heads, const Sequences& sequences, const T* dy, double* dqkv) {
+void attention_pullback(const T* qkv, const Heads& heads, const Sequences& sequences, const T* dy, double* dqkv,
+                        const kernels::AttentionDropout& dropout = {}) {
   const Extent columns = heads.columns(), group = heads.query / heads.key_value;
   const double scale = 1 / std::sqrt(double(heads.dim));
   for (Extent s = 0; s < sequences.count(); ++s)
@@ -90,13 +108,15 @@ void attention_pullback(const T* qkv, const Heads& heads, const Sequences& seque
           return sum;
         };
         const auto weight = [&](Extent other) { return std::exp(scale * dot(qkv + query, qkv + key(other))); };
+        const auto factor = [&](Extent other) { return kept(dropout, row, heads.first + head, other - sequences[s].begin); };
+        const auto toward = [&](Extent other) { return factor(other) * dot(slope, qkv + value(other)); };
         double sum = 0, mean = 0;
         for (Extent other = sequences[s].begin; other <= row; ++other) sum += weight(other);
-        for (Extent other = sequences[s].begin; other <= row; ++other) mean += weight(other) / sum * dot(slope, qkv + value(other));
+        for (Extent other = sequences[s].begin; other <= row; ++other) mean += weight(other) / sum * toward(other);
         for (Extent other = sequences[s].begin; other <= row; ++other) {
-          const double p = weight(other) / sum, dscore = p * (dot(slope, qkv + value(other)) - mean) * scale;
+          const double p = weight(other) / sum, dscore = p * (toward(other) - mean) * scale;
           for (Extent d = 0; d < heads.dim; ++d) {
-            dqkv[value(other) + d] += p * double(slope[d]);
+            dqkv[value(other) + d] += factor(other) * p * double(slope[d]);
             dqkv[query + d] += dscore * double(qkv[key(other) + d]);
             dqkv[key(other) + d] += dscore * double(qkv[query + d]);
           }

@@ -16,7 +16,8 @@ namespace dsx {
 
 struct Gpt2Shape {
   Extent vocabulary = 50257, positions = 1024, width = 768, heads = 12, layers = 12, hidden = 0;  // hidden 0: 4 width
-  double dropout = 0, epsilon = 1e-5;
+  double dropout = 0, attention_dropout = 0;  // of the embeddings and what joins the stream; of attention's probabilities
+  double epsilon = 1e-5;
   Gelu gelu = Gelu::tanh;
 };
 
@@ -27,7 +28,7 @@ using Gpt2 = Sequential<Named<Embedding>, Named<Repeat<Gpt2Block>>, Named<Chain<
 inline Gpt2 make_gpt2(const Gpt2Shape& s) {
   const float into_stream = default_deviation / std::sqrt(2.0F * float(s.layers ? s.layers : 1));
   const LayerNorm norm{s.width, s.epsilon};
-  const Gpt2Block block{norm, CausalAttention{s.width, s.heads, into_stream}, norm,
+  const Gpt2Block block{norm, CausalAttention{s.width, s.heads, into_stream, s.attention_dropout}, norm,
                         Mlp{s.width, s.hidden ? s.hidden : 4 * s.width, s.gelu, into_stream}, s.dropout};
   return Gpt2{Named{"embedding", Embedding{s.vocabulary, s.positions, s.width, s.dropout, "token_table"}}, Named{"blocks", Repeat{s.layers, block}},
               Named{"final", Chain{Named{"norm", norm}, Named{"head", Head{s.vocabulary, s.width, "token_table"}}}}};

@@ -3,6 +3,7 @@
 /// Causal self-attention: the tensor axis cuts its heads.
 ///
 ///     CausalAttention attention{768, 12};
+///     CausalAttention dropping{768, 12, default_deviation, 0.1};   // drops a tenth of its probabilities in training
 #pragma once
 
 #include <dsx/nn/linear.hpp>
@@ -16,17 +17,20 @@ struct CausalAttention {
   ColumnLinear qkv;
   RowLinear out;
   Parameter out_bias;
+  double dropout_rate;
 
-  CausalAttention(Extent channels, Extent heads_, float out_deviation = default_deviation)
+  CausalAttention(Extent channels, Extent heads_, float out_deviation = default_deviation, double dropout = 0)
       : heads{heads_},
         head_dim{checked_head_dim(channels, heads_)},
         qkv{channels, 3 * channels, {Cut::columns, 3, head_dim}},
         out{channels, channels, {Cut::rows, 1, head_dim}, out_deviation},
-        out_bias{vector_parameter(channels)} {}
+        out_bias{vector_parameter(channels)},
+        dropout_rate{dropout} {}
   void parts(auto& visit) const { visit("qkv", qkv), visit("out", out), visit("out_bias", out_bias); }
   Value<Common> operator()(Value<Common> x_RC) const {
-    const Extent here = x_RC.pass->tensor().part(heads).size();
-    return add_bias(fan_in(out(causal_attention(qkv(fan_out(x_RC)), {here, here, head_dim}))), out_bias);
+    const Range here = x_RC.pass->tensor().part(heads);
+    const Heads mine{here.size(), here.size(), head_dim, here.begin};
+    return add_bias(fan_in(out(causal_attention(qkv(fan_out(x_RC)), mine, dropout_rate))), out_bias);
   }
 
  private:

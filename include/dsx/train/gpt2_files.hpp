@@ -17,16 +17,17 @@
 
 namespace dsx {
 
+/// `dropout`: in all three places.
 inline Gpt2Shape shape_of(const GptConfig& c, double dropout = 0) {
   return {.vocabulary = c.vocab_size, .positions = c.n_positions, .width = c.n_embd, .heads = c.n_head, .layers = c.n_layer,
-          .hidden = c.n_inner.value_or(0), .dropout = dropout, .epsilon = c.layer_norm_epsilon,
+          .hidden = c.n_inner.value_or(0), .dropout = dropout, .attention_dropout = dropout, .epsilon = c.layer_norm_epsilon,
           .gelu = c.activation == GeluForm::tanh ? Gelu::tanh : Gelu::erf};
 }
 inline GptConfig config_of(const Gpt2Shape& s, const std::optional<Tokenizer>& tokenizer = {}) {
   GptConfig c{.vocab_size = s.vocabulary, .n_positions = s.positions, .n_embd = s.width, .n_layer = s.layers, .n_head = s.heads};
   if (s.hidden) c.n_inner = s.hidden;
   c.layer_norm_epsilon = s.epsilon, c.activation = s.gelu == Gelu::tanh ? GeluForm::tanh : GeluForm::erf;
-  c.dropout_residual = c.dropout_embedding = s.dropout, c.dropout_attention = 0;
+  c.dropout_residual = c.dropout_embedding = s.dropout, c.dropout_attention = s.attention_dropout;
   if (tokenizer) c.bos_token_id = c.eos_token_id = tokenizer->end_of_text();
   return c;
 }
