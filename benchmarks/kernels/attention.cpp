@@ -1,6 +1,6 @@
 // SPDX-FileCopyrightText: dsx contributors
 // SPDX-License-Identifier: Apache-2.0
-/// Causal attention and its pullback: sequences, their length, channels of a head (12 heads). FLOP/s count the causal half.
+/// Causal attention and its pullback: sequences, their length, channels of a head (12 heads), percent dropped. FLOP/s count the causal half.
 ///
 ///     OMP_NUM_THREADS=2 build/release/benchmarks/kernels_attention
 #include <dsx/kernels/attention.hpp>
@@ -18,6 +18,8 @@ struct Setting {
   Heads heads;
   std::vector<std::uint32_t> begin{0};
   Extent rows, width;
+  std::vector<RowId> ids;
+  kernels::AttentionDropout dropout;
   std::vector<float> qkv, y, dy, log_sums, dqkv, scratch;
 
   explicit Setting(const benchmark::State& state) : heads{12, 12, Extent(state.range(2))} {
@@ -25,14 +27,16 @@ struct Setting {
     rows = begin.back(), width = heads.query * heads.dim;
     qkv.resize(rows * heads.columns()), y.resize(rows * width), dy.resize(rows * width), log_sums.resize(rows * heads.query), dqkv.resize(qkv.size());
     scratch.resize(kernels::attention_scratch(rows, heads, Element::f32) / sizeof(float));
+    for (Extent i = 0; i < rows; ++i) ids.push_back(i);
+    dropout = {double(state.range(3)) / 100, {.seed = 1}, ids.data()};
     for (Extent i = 0; i < qkv.size(); ++i) qkv[i] = std::sin(float(i));
     for (Extent i = 0; i < dy.size(); ++i) dy[i] = std::cos(float(i));
   }
   static View view(std::vector<float>& x, Extent r) { return {x.data(), {r, r ? x.size() / r : 0}, Element::f32, Place::cpu, nullptr}; }
-  void forward() { kernels::attention(view(qkv, rows), heads, {begin}, view(y, rows), view(log_sums, rows)); }
+  void forward() { kernels::attention(view(qkv, rows), heads, {begin}, view(y, rows), view(log_sums, rows), dropout); }
   void pullback() {
     kernels::attention_pullback(view(qkv, rows), heads, {begin}, view(y, rows), view(log_sums, rows), view(dy, rows), {view(dqkv, rows), false},
-                                view(scratch, scratch.size()));
+                                view(scratch, scratch.size()), dropout);
   }
   /// Of two products with a causal triangle.
   double flops() const { return 2.0 * double(width) * double(begin[1]) * double(begin[1] + 1) * double(begin.size() - 1); }
@@ -68,10 +72,12 @@ void attention_cached(benchmark::State& state) {
 }
 
 void shapes(benchmark::internal::Benchmark* b) {
-  b->Args({4, 64, 64})->Args({4, 256, 64})->Args({1, 1024, 64})->Args({4, 256, 128})->Args({4, 256, 16})->UseRealTime();
+  for (const std::int64_t percent : {0, 10})
+    b->Args({4, 64, 64, percent})->Args({4, 256, 64, percent})->Args({1, 1024, 64, percent})->Args({4, 256, 128, percent})->Args({4, 256, 16, percent});
+  b->UseRealTime();
 }
 BENCHMARK(attention)->Apply(shapes);
 BENCHMARK(attention_pullback)->Apply(shapes);
-BENCHMARK(attention_cached)->Args({1, 1024, 64})->Args({8, 1024, 64})->UseRealTime();
+BENCHMARK(attention_cached)->Args({1, 1024, 64, 0})->Args({8, 1024, 64, 0})->UseRealTime();
 
 }  // namespace

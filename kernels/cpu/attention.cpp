@@ -126,7 +126,7 @@ void attention_cached(View qkv, const Heads& heads, const Sequences& sequences, 
 }
 
 Extent attention_scratch(Extent rows, const Heads& heads, Element element) {
-  return rows * heads.query * (padded_head(heads.dim) + 1) * bytes_of(wide(element));
+  return rows * heads.query * (padded_head(heads.dim) + 2) * bytes_of(wide(element));
 }
 
 void attention_pullback(View qkv, const Heads& heads, const Sequences& sequences, View y, View log_sums_RH, View dy, Grad dqkv, View scratch,
@@ -148,6 +148,7 @@ void attention_pullback(View qkv, const Heads& heads, const Sequences& sequences
     const Extent columns = heads.columns(), group = heads.query / heads.key_value, width = heads.query * heads.dim;
     Wide<T>* const query_sums = reinterpret_cast<Wide<T>*>(space);
     Wide<T>* const deltas = query_sums + rows * heads.query * padded_head(heads.dim);
+    Wide<T>* const excesses = deltas + rows * heads.query;
     in_parallel(sequences.count() * heads.key_value, pairs(sequences, heads), [&](Extent i) {
       const Range mine = sequences[i / heads.key_value];
       const Extent pair = i % heads.key_value, head = pair * group;
@@ -171,6 +172,7 @@ void attention_pullback(View qkv, const Heads& heads, const Sequences& sequences
                      .accumulate = dqkv.accumulate,
                      .query_sums = query_sums + (mine.begin * heads.query + head * mine.size()) * padded_head(heads.dim),
                      .deltas = deltas + mine.begin * heads.query + head * mine.size(),
+                     .excesses = excesses + mine.begin * heads.query + head * mine.size(),
                      .dropout = dropout_of(dropout, mine.begin, heads, head)});
     });
   });

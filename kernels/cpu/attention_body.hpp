@@ -53,6 +53,7 @@ struct AttentionGradTask {
   bool accumulate;
   Wide<T>* query_sums;  // heads x rows x padded_head(dim)
   Wide<T>* deltas;      // heads x rows
+  Wide<T>* excesses;    // heads x rows
   HeadDropout dropout{};
 };
 
@@ -198,11 +199,20 @@ void attention_pullback(const AttentionGradTask<T, G>& task) {
             const W log_sum = task.log_sums[(begin + i) * task.log_sums_row + head], delta = task.deltas[head * rows + begin + i];
             const size_t visible = diagonal ? i + 1 : count;
             if (task.dropout.ids) draw(task.dropout, begin + i, head, first, visible, factors), multiply(visible, factors, slope);
+            Pack<W> mass{}, slopes_sum{};
             lanes<W>(visible, [&](size_t j, auto some) {
               const Pack<W> p = only<W>(exp(load<W>(probabilities + j, some) - log_sum), some);
-              store(probabilities + j, p, Whole{});
-              store(slope + j, p * (only<W>(load<W>(slope + j, some), some) - delta), Whole{});
+              const Pack<W> s = p * (only<W>(load<W>(slope + j, some), some) - delta);
+              store(probabilities + j, p, Whole{}), store(slope + j, s, Whole{});
+              mass += p, slopes_sum += s;
             });
+            // A softmax's slopes sum to zero; a row's do so but for rounding, mostly that of its y in delta. The diagonal tile, a row's last,
+            // makes up for it, else the bias of keys would learn from noise: its gradient is zero.
+            W& excess = task.excesses[head * rows + begin + i];
+            excess = sum<W>(slopes_sum) + (first > 0 ? excess : W(0));
+            if (const W share = excess / sum<W>(mass); diagonal && __builtin_isfinite(share))
+              lanes<W>(visible,
+                       [&](size_t j, auto some) { store(slope + j, load<W>(slope + j, some) - load<W>(probabilities + j, some) * share, some); });
             if (task.dropout.ids) multiply(visible, factors, probabilities);
             for (size_t j = packs_of<W>(visible) * count_of<W>; j < packs_of<W>(reach) * count_of<W>; ++j) probabilities[j] = slope[j] = 0;
           }

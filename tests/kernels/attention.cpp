@@ -17,7 +17,7 @@ struct Case {
   std::vector<std::uint32_t> begin;
 };
 const Case cases[] = {
-    {{1, 1, 1}, {0, 1}},       {{1, 1, 4}, {0, 0, 3, 3, 4}}, {{3, 3, 16}, {0, 17, 28, 34}}, {{2, 2, 64}, {0, 64, 129}}, {{4, 2, 8}, {0, 70, 75}},
+    {{1, 1, 1}, {0, 1}},           {{1, 1, 4}, {0, 0, 3, 3, 4}}, {{3, 3, 16}, {0, 17, 28, 34}}, {{2, 2, 64}, {0, 64, 129}}, {{4, 2, 8}, {0, 70, 75}},
     {{6, 1, 20, 18}, {0, 5, 140}}, {{1, 1, 33}, {0, 200}},       {{2, 1, 160}, {0, 41}},        {{1, 1, 300}, {0, 37}},     {{2, 2, 16}, {0}},
 };
 
@@ -90,7 +90,7 @@ TEST_CASE("dropout of probabilities keeps their mean, and none depends on where 
   const std::vector<RowId> ids = ids_of(rows);
   // Queries of zero weigh their keys alike, so values of one give the share of probabilities that is kept.
   Buffer<double> ones{{rows, heads.columns()}, std::vector<double>(rows * heads.columns())}, y = Buffer<double>::unset({rows, 32}),
-      log_sums = Buffer<double>::unset({rows, 4});
+                                                                                             log_sums = Buffer<double>::unset({rows, 4});
   for (Extent r = 0; r < rows; ++r)
     for (Extent c = 64; c < 96; ++c) ones.data[r * 96 + c] = 1;
   const std::vector<std::uint32_t> one{0, rows};
@@ -105,7 +105,7 @@ TEST_CASE("dropout of probabilities keeps their mean, and none depends on where 
   kernels::attention(qkv.view(), heads, {one}, y.view(), log_sums.view(), {0.25, stream, ids.data()});
   constexpr Extent before = 37;
   Buffer<double> part{{before + rows, later.columns()}, 2}, part_y = Buffer<double>::unset({before + rows, 16}),
-      part_sums = Buffer<double>::unset({before + rows, 2});
+                                                            part_sums = Buffer<double>::unset({before + rows, 2});
   for (Extent r = 0; r < rows; ++r)
     for (Extent group = 0; group < 3; ++group)
       for (Extent c = 0; c < 16; ++c) part.data[(before + r) * 48 + group * 16 + c] = qkv.data[r * 96 + group * 32 + 16 + c];
@@ -117,6 +117,27 @@ TEST_CASE("dropout of probabilities keeps their mean, and none depends on where 
   for (Extent r = 0; r < rows; ++r)
     for (Extent c = 0; c < 16; ++c) same = same && part_y.data[(before + r) * 16 + c] == y.data[r * 32 + 16 + c];
   CHECK(same);
+}
+
+TEST_CASE("a constant added to all keys has no gradient, and what rounding makes of it stays small") {
+  // Values far from zero: y, and with it the mean that the softmax's pullback takes off, is rounded a hundred times as coarsely as they differ.
+  constexpr Extent rows = 150, dim = 16;
+  Buffer<float> qkv{{rows, 3 * dim}, 1}, dy{{rows, dim}, 2}, y = Buffer<float>::unset({rows, dim}), log_sums = Buffer<float>::unset({rows, 1}),
+                                                             dqkv = Buffer<float>::unset(qkv.shape);
+  for (Extent r = 0; r < rows; ++r)
+    for (Extent d = 0; d < dim; ++d) qkv.data[r * 3 * dim + 2 * dim + d] += 100;
+  const std::vector<std::uint32_t> begin{0, rows};
+  kernels::attention(qkv.view(), {1, 1, dim}, {begin}, y.view(), log_sums.view());
+  kernels::attention_pullback(qkv.view(), {1, 1, dim}, {begin}, y.view(), log_sums.view(), dy.view(), dqkv.grad(false), {});
+  double most = 0, largest = 0;
+  for (Extent d = dim; d < 2 * dim; ++d) {
+    double sum = 0;
+    for (Extent r = 0; r < rows; ++r)
+      sum += double(dqkv.data[r * 3 * dim + d]), largest = std::max(largest, std::abs(double(dqkv.data[r * 3 * dim + d])));
+    most = std::max(most, std::abs(sum));
+  }
+  MESSAGE("sums of at most " << most << " where a key's gradient is up to " << largest);
+  CHECK(most < 2e-6 * largest);
 }
 
 TEST_CASE("large scores overflow nothing") {
