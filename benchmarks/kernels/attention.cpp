@@ -73,7 +73,11 @@ void attention_cached(benchmark::State& state) {
 
 void shapes(benchmark::internal::Benchmark* b) {
   for (const std::int64_t percent : {0, 10})
-    b->Args({4, 64, 64, percent})->Args({4, 256, 64, percent})->Args({1, 1024, 64, percent})->Args({4, 256, 128, percent})->Args({4, 256, 16, percent});
+    b->Args({4, 64, 64, percent})
+        ->Args({4, 256, 64, percent})
+        ->Args({1, 1024, 64, percent})
+        ->Args({4, 256, 128, percent})
+        ->Args({4, 256, 16, percent});
   b->UseRealTime();
 }
 BENCHMARK(attention)->Apply(shapes);

@@ -210,7 +210,7 @@ void attention_pullback(const AttentionGradTask<T, G>& task) {
             // makes up for it, else the bias of keys would learn from noise: its gradient is zero.
             W& excess = task.excesses[head * rows + begin + i];
             excess = sum<W>(slopes_sum) + (first > 0 ? excess : W(0));
-            if (const W share = excess / sum<W>(mass); diagonal && __builtin_isfinite(share))
+            if (const W share = diagonal ? excess / sum<W>(mass) : W(0); share != 0 && __builtin_isfinite(share))
               lanes<W>(visible,
                        [&](size_t j, auto some) { store(slope + j, load<W>(slope + j, some) - load<W>(probabilities + j, some) * share, some); });
             if (task.dropout.ids) multiply(visible, factors, probabilities);
