@@ -27,13 +27,53 @@ PassBytes plan(const Gpt2Shape& shape, Extent rows, Degrees degrees, const Polic
   return {peak(Category::saved), peak(Category::carried), peak(Category::scratch)};
 }
 
+/// The scratch of one operation of a planned pass: what lay there before, and what it took for itself at most.
+struct Use {
+  std::string operation{};
+  Unit unit = 0;
+  bool backward = false;
+  Extent before = 0, own = 0;
+};
+struct Ledger : Observer {
+  Tally& scratch;
+  std::vector<Use> uses{}, under_way{};
+  explicit Ledger(Tally& tally) : scratch{tally} {}
+  void before(const char* operation, Unit unit, Phase phase, const Cost&) override {
+    scratch.peak = scratch.now;
+    under_way.push_back({operation, unit, phase == Phase::backward, scratch.now});
+  }
+  void after(const char*, Unit, Phase, Pass&) override {
+    under_way.back().own = scratch.peak - under_way.back().before;
+    uses.push_back(under_way.back()), under_way.pop_back();
+  }
+};
+/// Every operation of one micro-batch, forward and backward, in the order in which they end.
+template <class Policies>
+std::vector<Use> uses_of(const Gpt2Shape& shape, Extent rows, Degrees degrees, const Policies& recipe, TokenLoss loss = {.chunk = 512}) {
+  Session session = Session::dry(0, degrees.ranks());
+  const Mesh mesh{session, degrees};
+  Weights weights{mesh, make_gpt2(shape), recipe};
+  Stage stage{weights, loss};
+  Lifetimes lives;
+  Flight flight{mesh, lives, {.element = weights.elements().value}};
+  Ledger ledger{session.memory.tally(Category::scratch)};
+  for (const bool known : {false, true}) {
+    lives.known = known, ledger.uses.clear();
+    flight.pass.observer = &ledger;
+    stage.forward(flight, {.bound = rows}, {1}, 0);
+    stage.backward(flight);
+    flight.pass.close();
+  }
+  return ledger.uses;
+}
+
 constexpr Gpt2Shape small{.vocabulary = 2'048, .positions = 4'096, .width = 64, .heads = 4, .layers = 3, .dropout = 0.1};
 constexpr Extent line = 64;  // each buffer is padded to it
 constexpr Extent padded(Extent elements) { return round_up(elements * sizeof(float), line); }
 
 }  // namespace
 
-TEST_CASE("doubling the length of a sequence doubles the pass's peak") {
+TEST_CASE("doubling the length of a sequence doubles what the pass saves and carries") {
   for (const bool token_split : {false, true}) {
     const Degrees degrees{.tensor = token_split ? 2UL : 1UL, .token_split = token_split};
     PassBytes before = plan(small, 512, degrees, Recipe{});
@@ -42,12 +82,89 @@ TEST_CASE("doubling the length of a sequence doubles the pass's peak") {
       MESSAGE(rows << " rows: saved " << now.saved << ", carried " << now.carried << ", scratch " << now.scratch);
       CHECK(now.saved == 2 * before.saved);
       CHECK(now.carried == 2 * before.carried);
-      // Scratch is what rows take, which doubles, and packing space for matrix products, which has a bound.
-      CHECK(now.scratch <= 2 * before.scratch);
-      CHECK(double(now.sum()) > 1.6 * double(before.sum()));
       before = now;
     }
   }
+}
+
+TEST_CASE("doubling the length of a sequence doubles what each operation finds on scratch and, packing aside, what it takes") {
+  const Unit last = Unit(small.layers) + 1;
+  for (const bool token_split : {false, true})
+    for (const Extent rows : {512, 1'024, 2'048}) {
+      const Degrees degrees{.tensor = token_split ? 2UL : 1UL, .token_split = token_split};
+      const std::vector<Use> once = uses_of(small, rows, degrees, Recipe{}), twice = uses_of(small, 2 * rows, degrees, Recipe{});
+      REQUIRE(once.size() == twice.size());
+      Extent peak = 0, attentions = 0;
+      for (Extent i = 0; i < once.size(); ++i) {
+        const Use& u = once[i];
+        INFO((u.backward ? "backward " : "forward "), u.operation, " in unit ", u.unit);
+        REQUIRE(u.operation == twice[i].operation);
+        const bool loss = u.operation == "loss", has_packing = u.operation == "linear" || u.operation == "cross_entropy";
+        // The loss itself, or its gradient, is one number.
+        const bool number = u.unit == last && (u.backward ? !loss : loss || u.operation == "cross_entropy");
+        CHECK(twice[i].before == 2 * u.before - (number ? line : 0));
+        if (!has_packing) CHECK(twice[i].own == 2 * u.own - (loss && u.backward ? line : 0));
+        peak = std::max(peak, u.before + u.own), attentions += u.operation == "attention";
+      }
+      CHECK(attentions == 2 * small.layers);
+      CHECK(peak == plan(small, rows, degrees, Recipe{}).scratch);
+    }
+}
+
+TEST_CASE("attention, products and the loss take the scratch that their formulas say") {
+  Gpt2Shape shape = small;
+  shape.width = 72;  // heads of 18 channels
+  const auto check = [&](Extent ranks, Extent rows, const auto& recipe, Element value, Element gradient) {
+    const auto bytes = [](Extent elements, Element e) { return round_up(elements * bytes_of(e), line); };
+    const auto matrix = [](Shape s, Element e) { return View{nullptr, s, e}; };
+    const auto packing = [](const kernels::Matrix& a, const kernels::Matrix& b, const View& c) {
+      return round_up(kernels::matmul_scratch(a, b, c), line);
+    };
+    const Extent width = shape.width, heads = shape.heads / ranks, entries = shape.vocabulary / ranks, chunk = 512;
+    struct Product {
+      Extent in, out;
+      bool activated = false;
+    };
+    const Product products[] = {{width, 3 * width / ranks}, {width / ranks, width}, {width, 4 * width / ranks, true}, {4 * width / ranks, width}};
+    Extent seen = 0, linears = 0;
+    for (const Use& u : uses_of(shape, rows, {.tensor = ranks, .token_split = ranks > 1}, recipe, {.chunk = chunk})) {
+      INFO((u.backward ? "backward " : "forward "), u.operation, " in unit ", u.unit);
+      if (u.operation == "attention") {
+        // Nothing forward. Backward, beside the gradient of q, k and v: sums of queries' gradients, heads padded to 16 channels, and two numbers a
+        // head.
+        const Extent padded = round_up(width / shape.heads, 16);
+        CHECK(u.own == (u.backward ? bytes(rows * 3 * width / ranks, value) + bytes(rows * heads * (padded + 2), wide(value)) : 0));
+        ++seen;
+      } else if (u.operation == "linear") {
+        const Extent number = linears++ % 4;
+        const Product& product = products[u.backward ? 3 - number : number];
+        const View x = matrix({rows, product.in}, value), w = matrix({product.in, product.out}, value), y = matrix({rows, product.out}, value);
+        if (!u.backward) {
+          CHECK(u.own == packing({x}, {w}, y));
+        } else {
+          const Extent gradients = bytes(x.size(), value) + (product.activated ? bytes(y.size(), value) : 0);
+          CHECK(u.own == gradients + std::max(packing({y}, {w, true}, x), packing({x, true}, {y}, matrix(w.shape, gradient))));
+        }
+        ++seen;
+      } else if (u.operation == "cross_entropy") {
+        // One chunk of logits, narrowed for the products of bf16, and the gradient of what they were computed from.
+        const View hidden = matrix({rows, width}, value), part = matrix({chunk, width}, value), logits = matrix({rows, chunk}, wide(value)),
+                   narrow = matrix({rows, chunk}, value);
+        REQUIRE(entries > chunk);
+        const Extent space =
+            std::max({packing({hidden}, {part, true}, logits), packing({narrow}, {part}, hidden), packing({narrow, true}, {hidden}, part)});
+        CHECK(u.own == bytes(logits.size(), wide(value)) + (value == wide(value) ? 0 : bytes(narrow.size(), value)) + space +
+                           (u.backward ? bytes(hidden.size(), value) : 0));
+        ++seen;
+      }
+    }
+    CHECK(seen == 2 * (5 * shape.layers + 1));
+  };
+  for (const Extent ranks : {1, 2})
+    for (const Extent rows : {96, 512, 2'048}) {
+      check(ranks, rows, Recipe{}, Element::f32, Element::f32);
+      check(ranks, rows, Recipe{Bf16{}}, Element::bf16, Bf16{}.gradient);
+    }
 }
 
 TEST_CASE("doubling the vocabulary leaves the pass's peak") {
