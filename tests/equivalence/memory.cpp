@@ -130,8 +130,8 @@ TEST_CASE("attention, products and the loss take the scratch that their formulas
     for (const Use& u : uses_of(shape, rows, {.tensor = ranks, .token_split = ranks > 1}, recipe, {.chunk = chunk})) {
       INFO((u.backward ? "backward " : "forward "), u.operation, " in unit ", u.unit);
       if (u.operation == "attention") {
-        // Nothing forward. Backward, beside the gradient of q, k and v: sums of queries' gradients, heads padded to 16 channels, and two numbers a
-        // head.
+        // Nothing forward. Backward, beside the gradient of q, k and v: sums of the queries' gradients, each head padded to 16 channels, and
+        // two numbers a head.
         const Extent padded = round_up(width / shape.heads, 16);
         CHECK(u.own == (u.backward ? bytes(rows * 3 * width / ranks, value) + bytes(rows * heads * (padded + 2), wide(value)) : 0));
         ++seen;
