@@ -49,7 +49,7 @@ inline void declare_flags(CLI::App& app, Options& o) {
   app.add_option("--width", o.model.width, "channels of the residual stream")->check(number(1));
   app.add_option("--heads", o.model.heads, "heads of attention")->check(number(1));
   app.add_option("--context", o.feed.context, "tokens of a sequence")->check(number(1));
-  app.add_option("--dropout", o.model.dropout, "rate of dropout: of embeddings, attention's probabilities and what joins the stream")->check(number(0, 0.99));
+  app.add_option("--dropout", o.model.dropout, "rate: of embeddings, attention's probabilities and what joins the stream")->check(number(0, 0.99));
   app.add_option("--load", o.load, "start from a Hugging Face GPT-2, or from a checkpoint's weights")->configurable(false);
   app.add_option("--export", o.export_to, "write a Hugging Face GPT-2 at the end")->configurable(false);
   app.option_defaults()->group("Training");
