@@ -27,10 +27,10 @@ class ByHand {
     pass_.close();
     pass_.open(batch, 0, 0);
     Visit<Run> visit{*this, run};
-    weights_->model().walk(weights_->range(), Tokens{&pass_}, visit);
+    weights_->model().walk(weights_->ranges().front(), Tokens{&pass_}, visit);
   }
   void backward() {
-    for (Unit u = Unit(weights_->range().end); u-- > weights_->range().begin;) {
+    for (Unit u = Unit(weights_->ranges().front().end); u-- > weights_->ranges().front().begin;) {
       weights_->bundles().acquire(u, Direction::backward);
       pass_.pull_unit(u, weights_->bundles().binding(u));
       weights_->bundles().close(u);

@@ -7,6 +7,7 @@
 #include "io/io_support.hpp"
 
 #include <dsx/io/atomic_file.hpp>
+#include <dsx/io/hf_gpt2.hpp>
 #include <dsx/train/checkpoints.hpp>
 #include <dsx/train/metrics.hpp>
 
