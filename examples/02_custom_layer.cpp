@@ -4,7 +4,7 @@
 // run:
 // expect: blocks\.0\.1\.1\.gate\.weight +32 x 128
 // expect: on 1 rank +loss 1\.\d+ after 40 steps
-// expect: on 2 ranks the same to 1e-\d
+// expect: on 2 ranks the same to \de-0[6-9]
 #include <dsx/dsx.hpp>
 
 /// A feed-forward layer with a gate: down(gelu(gate x) + up x). The tensor axis cuts its hidden channels.

@@ -22,7 +22,7 @@ inline constexpr double clip = 0.3;
 
 inline AnyOptimizer optimizer_of(Rule rule) {
   // A larger epsilon than usual: a key's bias has no gradient but rounding noise, which Adam would blow up to whole steps.
-  const AdamW adamw{.rate = 3e-3, .epsilon = 1e-5};
+  const AdamW adamw{.rate = 3e-3, .epsilon = 1e-4};
   switch (rule) {
     case Rule::sgd:
       return {Sgd{.rate = 0.1, .momentum = 0.9}};
@@ -60,7 +60,8 @@ inline AnyRecipe recipe_of(const Cell& c) {
     return Replicate{};
   }();
   const AnySchedule schedules[] = {SingleStage{}, GPipe{}, OneForwardOneBackward{}, Interleaved<2>{}};
-  return {sharding, schedules[int(c.schedule)], AnyOffload{}, AnyPrecision{GivenElements{c.elements}}, c.recompute ? AnyRecompute{RecomputeUnits{}} : AnyRecompute{}};
+  return {sharding, schedules[int(c.schedule)], AnyOffload{}, AnyPrecision{GivenElements{c.elements}},
+          c.recompute ? AnyRecompute{RecomputeUnits{}} : AnyRecompute{}};
 }
 
 inline TrainerOptions options_of(const Cell& c) { return {.micro_batches = c.micro_batches, .rows = c.feed().rows(), .clip = clip, .seed = 3}; }

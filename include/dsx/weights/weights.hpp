@@ -1,6 +1,7 @@
 // SPDX-FileCopyrightText: dsx contributors
 // SPDX-License-Identifier: Apache-2.0
-/// The weights of this rank's stage of a model (of its chunks, where a schedule interleaves them), laid out by a recipe. A trainer, a generator or a teacher borrows them.
+/// The weights of this rank's stage of a model (of its chunks, where a schedule interleaves them), laid out by a recipe. A trainer, a
+/// generator or a teacher borrows them.
 ///
 ///     Weights weights{mesh, make_gpt2({}), Recipe{ZeRO<3>{}}};
 ///     std::vector<float> table = weights.weight<float>("token_table");   // whole, on every rank
