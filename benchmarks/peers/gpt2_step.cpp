@@ -14,6 +14,7 @@
 
 #include <sys/resource.h>
 
+#include <array>
 #include <chrono>
 #include <cstdio>
 #include <cstring>
@@ -62,8 +63,14 @@ struct Task {
   dsx::Extent rows() const { return batch * length; }
 };
 
+#ifdef __clang__
+constexpr const char* compiler = __VERSION__;
+#else
+constexpr const char* compiler = "g++ " __VERSION__;
+#endif
+
 void answer_ready() {
-  std::printf("{\"ready\": true, \"version\": \"%s\", \"compiler\": \"%s\", \"base_kib\": %zu}\n", dsx::version, __VERSION__, peak_kib());
+  std::printf("{\"ready\": true, \"version\": \"%s\", \"compiler\": \"%s\", \"base_kib\": %zu}\n", dsx::version, compiler, peak_kib());
   std::fflush(stdout);
 }
 

@@ -10,6 +10,7 @@
 A side is a process that answers each line on its standard input with a line of JSON. It sleeps while others have their turn, so both
 stay loaded and warm; each has its own address space, so its peak memory is its own.
 """
+import importlib.util
 import json
 import os
 import pathlib
@@ -19,7 +20,7 @@ import sys
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-PAUSE = 0.05  # seconds between turns: OpenMP's threads spin for some milliseconds before they sleep
+PAUSE = 0.05  # seconds between turns: OpenMP's threads spin for some milliseconds before they sleep (KMP_BLOCKTIME: of LLVM's, in ms)
 
 median = statistics.median
 _lines = []
@@ -48,11 +49,10 @@ def report():
     print("\n".join(sorted(_lines, key=lambda line: line.startswith("RATIO "))), flush=True)
 
 
-def need(module, requirement, index=""):
+def need(module, package):
     """Stops with the line to type where a Python package is missing."""
-    found = subprocess.run([sys.executable, "-c", f"import {module}"], capture_output=True, text=True)
-    if found.returncode != 0:
-        stop(f"{sys.executable} has no {module}; type: python3 -m pip install {requirement}{index}\n{found.stderr.strip()}")
+    if importlib.util.find_spec(module) is None:
+        stop(f"{sys.executable} has no {module}; type: python3 -m pip install {package}")
 
 
 def program(name, build="build/release"):
@@ -91,7 +91,8 @@ class Side:
 
     def __init__(self, command, threads):
         cpus = processors(threads)
-        environment = dict(os.environ, OMP_NUM_THREADS=str(threads), MKL_NUM_THREADS=str(threads), OMP_DYNAMIC="false", MKL_DYNAMIC="FALSE")
+        environment = dict(os.environ, OMP_NUM_THREADS=str(threads), MKL_NUM_THREADS=str(threads), OMP_DYNAMIC="false", MKL_DYNAMIC="FALSE",
+                           KMP_BLOCKTIME="10")
         self.name = pathlib.Path(command[0]).name
         self.process = subprocess.Popen([str(word) for word in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,
                                         preexec_fn=lambda: os.sched_setaffinity(0, cpus))
