@@ -100,7 +100,7 @@ void train(const Task& task) {
   dsx::load_gpt2(task.folder, weights);
   Profile profile;
   double forward_ended = 0;
-  dsx::Trainer trainer{weights, dsx::AdamW{.rate = 1e-4}, TimedLoss{&profile, &forward_ended}, {.rows = task.rows()}};
+  dsx::Trainer trainer{weights, dsx::AdamW{.rate = 1e-3}, TimedLoss{&profile, &forward_ended}, {.rows = task.rows()}};
   answer_ready();
   std::vector<dsx::MicroBatch> batches(1);
   for (std::string line; std::getline(std::cin, line);) {
