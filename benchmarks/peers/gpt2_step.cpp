@@ -96,7 +96,7 @@ void train(const Task& task) {
   dsx::Session session{dsx::self_transport()};
   const dsx::Mesh mesh{session, {}};
   const dsx::GptConfig config = dsx::config_for(task.folder, task.length, 50257);
-  dsx::Weights weights{mesh, dsx::make_gpt2(dsx::shape_of(config)), dsx::choose_recipe(task.bf16 ? "bf16" : "fp32").recipe(), 1};
+  dsx::Weights weights{mesh, dsx::make_gpt2(dsx::shape_of(config)), dsx::choose_recipe(task.bf16 ? "bf16" : "fp32"), 1};
   dsx::load_gpt2(task.folder, weights);
   Profile profile;
   double forward_ended = 0;
