@@ -50,7 +50,7 @@ inline std::string to_text(const CallSummary& c) {
   if (any(c.axes)) text += concat(" over ", to_text(c.axes));
   return text + concat(" at ", c.file, ":", c.line);
 }
-inline std::string to_text(const Call& call) { return to_text(summary(call, 0)); }
+inline std::string to_text(const Call& call) { return to_text(summary(call.stands_for ? *call.stands_for : call, 0)); }
 
 /// Why two ranks' calls of one collective can't be the same; the text of dsx-E502.
 inline std::optional<std::string> difference(const CallSummary& a, const CallSummary& b) {

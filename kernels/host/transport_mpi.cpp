@@ -5,9 +5,14 @@
 ///     auto world = mpi_transport_world({.time_limit = std::chrono::minutes{5}});
 ///     auto row = world->among({0, 1});
 ///
-/// A rank that waits polls MPI_Test and, now and then, the communicator of failures: so one process's exception reaches all others
-/// while they wait. MPI can't take a collective back, so a withdrawn one gets a moment to end and is then left alone.
+/// A rank that waits polls MPI_Test and, now and then, a communicator of its own for control: so one process's exception reaches all
+/// others while they wait, and a rank whose time is up asks them who hasn't come. A process that ends without a word is seen through
+/// the kernel. MPI can't take a collective back, so a withdrawn one gets a moment to end and is then left alone.
+///
+/// MPI_Comm_free is collective, and handles go where and when they like. So no communicator is freed before MPI ends: the members of a
+/// new group first agree on one that all of them have let go of, and only where there is none do they make another.
 #include "calls.hpp"
+#include "peer_watch.hpp"
 
 #include <dsx/comm/transports.hpp>
 
@@ -17,9 +22,12 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <deque>
 #include <exception>
 #include <list>
+#include <map>
 #include <numeric>
+#include <optional>
 #include <thread>
 
 namespace dsx {
@@ -28,9 +36,10 @@ namespace {
 using Clock = std::chrono::steady_clock;
 using std::chrono::milliseconds;
 
-constexpr milliseconds unwinding_time{400};  // for the other ranks, before the job is ended
+constexpr milliseconds unwinding_time{250};  // for the other ranks, before the job is ended
 constexpr milliseconds withdrawal_time{200}, hopeless_withdrawal_time{20};
 constexpr milliseconds precedence_time{100};  // in which a lower rank's failure, printed there, silences one's own
+constexpr milliseconds answering_time{200};   // in which a rank that waits answers; one that computes can't
 
 void check_mpi(int code, std::string_view what) {
   if (code == MPI_SUCCESS) return;
@@ -75,6 +84,45 @@ void maximum(void* in, void* inout, int* n, MPI_Datatype*) {
     if (x[i] > most[i] || x[i] != x[i]) most[i] = x[i];  // a NaN wins
 }
 
+/// Ranks with an MPI communicator, for one group at a time.
+struct Circle {
+  MPI_Comm comm = MPI_COMM_NULL;
+  std::vector<Rank> members{};    // of the world
+  Extent index = 0;               // among the circles of these members, on each of them
+  Extent handles = 0;             // transports of this rank
+  std::uint64_t collectives = 0;  // that this rank has posted
+  int uses = 0;                   // groups it has served: their messages' tag, so that none reaches a later group
+  bool clean = true;              // no call was left under way
+};
+
+/// A call that MPI works on. Its address is stable, as the counts' have to be.
+struct Pending {
+  Transport::Ticket ticket = 0;
+  Call call{};
+  std::vector<MPI_Request> requests{};
+  std::vector<int> counts{}, places{};
+  std::vector<std::byte> part{};  // a scattered part that may not be written where it is read
+  std::uint64_t number = 0;       // of a collective among its circle's
+  Clock::time_point since{};      // of waiting; 0: nobody has waited yet
+  int code = MPI_SUCCESS;
+  Extent received = 0;            // elements
+  bool done = false;
+};
+
+std::string bytes_of_words(const std::vector<std::uint64_t>& words) {
+  return {reinterpret_cast<const char*>(words.data()), words.size() * sizeof(std::uint64_t)};
+}
+std::vector<std::uint64_t> words_of_bytes(std::string_view bytes) {
+  std::vector<std::uint64_t> words(bytes.size() / sizeof(std::uint64_t));
+  std::memcpy(words.data(), bytes.data(), words.size() * sizeof(std::uint64_t));
+  return words;
+}
+std::string list_of(const std::vector<Rank>& ranks) {
+  std::string text;
+  for (const Rank r : ranks) text += concat(text.empty() ? "" : ", ", r);
+  return "{" + text + "}";
+}
+
 struct World {
   explicit World(MpiOptions chosen) : options{chosen} {
     int already = 0, level = 0;
@@ -88,13 +136,20 @@ struct World {
     int r = 0, n = 1;
     MPI_Comm_rank(MPI_COMM_WORLD, &r), MPI_Comm_size(MPI_COMM_WORLD, &n);
     rank = Rank(r), size = Extent(n);
-    check_mpi(MPI_Comm_dup(MPI_COMM_WORLD, &failures), "MPI_Comm_dup");
-    check_mpi(MPI_Comm_dup(MPI_COMM_WORLD, &calls), "MPI_Comm_dup");
+    check_mpi(MPI_Comm_dup(MPI_COMM_WORLD, &control), "MPI_Comm_dup");
+    calls = std::make_shared<Circle>();
+    check_mpi(MPI_Comm_dup(MPI_COMM_WORLD, &calls->comm), "MPI_Comm_dup");
+    MPI_Comm_set_errhandler(control, MPI_ERRORS_RETURN), MPI_Comm_set_errhandler(calls->comm, MPI_ERRORS_RETURN);
+    calls->members.resize(size), calls->handles = 1;  // for good
+    std::iota(calls->members.begin(), calls->members.end(), Rank(0));
+    circles[calls->members].push_back(calls);
     MPI_Op_create(&add<bf16>, 1, &add_bf16), MPI_Op_create(&maximum<bf16>, 1, &max_bf16);
     MPI_Op_create(&maximum<float>, 1, &max_f32), MPI_Op_create(&maximum<double>, 1, &max_f64);
     current = this;
+    watch_peers();
   }
   ~World() {
+    watch.stop();
     current = nullptr;
     // Ending in good order waits for the other ranks, which a failed one may not.
     if (owns && !failed && std::uncaught_exceptions() == 0) MPI_Finalize();
@@ -107,15 +162,40 @@ struct World {
     return e == Element::bf16 ? max_bf16 : e == Element::f32 ? max_f32 : e == Element::f64 ? max_f64 : MPI_MAX;
   }
 
-  // -- failures
+  /// From here until MPI_Finalize, which deletes the attributes of MPI_COMM_SELF first, no other process may end.
+  void watch_peers() {
+    const host::Process own = host::this_process();
+    std::vector<host::Process> all(size);
+    check_mpi(MPI_Allgather(&own, sizeof own, MPI_BYTE, all.data(), sizeof own, MPI_BYTE, control), "MPI_Allgather");
+    all[rank].machine = own.machine + 1;
+    for (host::Process& p : all)
+      if (p.machine != own.machine) p.id = 0;
+    const auto ends = [](MPI_Comm, int, void*, void*) {
+      if (current) current->watch.stop();
+      return MPI_SUCCESS;
+    };
+    int key = MPI_KEYVAL_INVALID;
+    MPI_Comm_create_keyval(MPI_COMM_NULL_COPY_FN, ends, &key, nullptr);
+    MPI_Comm_set_attr(MPI_COMM_SELF, key, nullptr);
+    MPI_Comm_free_keyval(&key);  // when the attribute goes
+    watch.start(all);
+  }
 
-  enum Tag { failed_tag = 1, unwound_tag = 2 };
+  // -- control
+
+  enum Tag { failed_tag = 1, unwound_tag, question_tag, answer_tag, offer_tag, choice_tag };
+  void tell(Rank to, Tag tag, std::string text) noexcept {
+    const auto left = [](Note& note) {
+      int over = 0;
+      return MPI_Test(&note.request, &over, MPI_STATUS_IGNORE) != MPI_SUCCESS || over;
+    };
+    while (!notes.empty() && left(notes.front())) notes.pop_front();
+    Note& note = notes.emplace_back(std::move(text));  // kept, for nobody waits until it has left
+    MPI_Isend(note.text.data(), int(note.text.size()), MPI_BYTE, int(to), tag, control, &note.request);
+  }
   void tell_all(Tag tag, const std::string& text) noexcept {
-    messages.push_back(text.substr(0, 2'000));  // short enough to leave at once; kept, for nobody waits until they have left
-    for (Rank r = 0; r < size; ++r) {
-      MPI_Request request;
-      if (r != rank) MPI_Isend(messages.back().data(), int(messages.back().size()), MPI_BYTE, int(r), tag, failures, &request);
-    }
+    for (Rank r = 0; r < size; ++r)
+      if (r != rank && watch.ended() != r) tell(r, tag, text.substr(0, 2'000));  // short enough to leave at once
   }
   void announce(const std::string& text) noexcept {
     if (announced) return;
@@ -123,69 +203,185 @@ struct World {
     if (why.empty()) why = text;
     tell_all(failed_tag, text);
   }
-  /// Takes in what others said; returns whether some rank failed.
+  /// Takes in what others said, and answers; returns whether some rank failed.
   bool listen() noexcept {
     for (;;) {
       int here = 0, bytes = 0;
       MPI_Status status;
-      if (MPI_Iprobe(MPI_ANY_SOURCE, MPI_ANY_TAG, failures, &here, &status) != MPI_SUCCESS || !here) return failed;
+      if (MPI_Iprobe(MPI_ANY_SOURCE, MPI_ANY_TAG, control, &here, &status) != MPI_SUCCESS || !here) break;
       MPI_Get_count(&status, MPI_BYTE, &bytes);
       std::string text(std::size_t(bytes), ' ');
-      MPI_Recv(text.data(), bytes, MPI_BYTE, status.MPI_SOURCE, status.MPI_TAG, failures, MPI_STATUS_IGNORE);
-      if (status.MPI_TAG == unwound_tag) {
-        ++unwound;
-        continue;
+      MPI_Recv(text.data(), bytes, MPI_BYTE, status.MPI_SOURCE, status.MPI_TAG, control, MPI_STATUS_IGNORE);
+      const Rank from = Rank(status.MPI_SOURCE);
+      switch (status.MPI_TAG) {
+        case failed_tag:
+          lower_failed = lower_failed || from < rank;
+          if (!std::exchange(failed, true)) why = std::move(text);
+          break;
+        case unwound_tag: ++unwound; break;
+        case question_tag: answer(from, words_of_bytes(text)); break;
+        default: inbox[{Tag(status.MPI_TAG), from}].push_back(std::move(text));
       }
-      lower_failed = lower_failed || Rank(status.MPI_SOURCE) < rank;
-      if (!std::exchange(failed, true)) why = text;
     }
+    if (!failed && watch.ended()) failed = lost = true;
+    return failed;
+  }
+  /// `waiting()`: what this rank does meanwhile.
+  template <class Text>
+  void throw_if_failed(Text waiting) {
+    if (lost) fail<515>("the process of rank ", *watch.ended(), " has ended, which rank ", rank, " saw in ", waiting());
+    if (failed) fail<501>("another rank failed: ", why);
   }
 
+  // -- who hasn't come
+
+  /// Words: the question's number, a collective's, its circle's index and members.
+  void answer(Rank from, const std::vector<std::uint64_t>& words) noexcept {
+    const auto known = circles.find({words.begin() + 3, words.end()});
+    const bool arrived = known != circles.end() && words[2] < known->second.size() && known->second[words[2]]->collectives >= words[1];
+    tell(from, answer_tag, bytes_of_words({words[0], arrived}) + (has_called ? "its last call was " + host::to_text(last) : "it has called nothing"));
+  }
+  /// "; rank 2 hasn't arrived: its last call was ...", asked of the ranks that a late call waits for.
+  std::string absentees(const Circle& circle, const Pending& p) {
+    std::vector<Rank> asked;
+    if (!host::is_collective(p.call.verb)) asked = {circle.members[p.call.peer]};
+    else for (const Rank r : circle.members) if (r != rank) asked.push_back(r);
+    std::vector<std::uint64_t> question{++questions, p.number, circle.index};
+    if (!host::is_collective(p.call.verb)) question[1] = ~std::uint64_t(0);  // nobody's collectives come so far
+    question.insert(question.end(), circle.members.begin(), circle.members.end());
+    for (const Rank r : asked) tell(r, question_tag, bytes_of_words(question));
+    std::string text;
+    for (const auto since = Clock::now(); !asked.empty() && Clock::now() - since < answering_time && !listen(); std::this_thread::yield())
+      std::erase_if(asked, [&](Rank r) {
+        const auto letter = take(answer_tag, r);
+        if (!letter) return false;
+        const auto words = words_of_bytes(std::string_view{*letter}.substr(0, 16));
+        if (words[0] != questions) return false;  // of an earlier question
+        if (!words[1]) text += concat("; rank ", r, " hasn't arrived: ", letter->substr(16));
+        return true;
+      });
+    for (const Rank r : asked) text += concat("; rank ", r, " doesn't answer: it computes, or stands still");
+    return text.empty() ? "; all ranks have arrived" : text;
+  }
+
+  // -- groups
+
+  std::optional<std::string> take(Tag tag, Rank from) {
+    auto& letters = inbox[{tag, from}];
+    if (letters.empty()) return std::nullopt;
+    std::string text = std::move(letters.front());
+    letters.pop_front();
+    return text;
+  }
+  std::vector<std::uint64_t> expect(Tag tag, Rank from, const std::vector<Rank>& members) {
+    const auto doing = [&] { return concat("asking for the group ", list_of(members)); };
+    // The first member knows who is missing: its time is up first.
+    const milliseconds limit = options.time_limit + (tag == choice_tag ? answering_time : milliseconds{0});
+    for (const auto since = Clock::now();; std::this_thread::yield()) {
+      listen();
+      if (const auto text = take(tag, from)) return words_of_bytes(*text);
+      throw_if_failed(doing);
+      if (options.time_limit.count() > 0 && Clock::now() - since > limit)
+        fail<504>("rank ", rank, " waited ", limit.count(), " ms ", doing(), "; rank ", from, tag == choice_tag ? " hasn't answered" : " hasn't asked");
+    }
+  }
+  /// A communicator among these ranks. All of them have asked before any goes on, and each has let go of the one that is used again
+  /// after as many collectives as the others.
+  std::shared_ptr<Circle> join(const std::vector<Rank>& members) {
+    auto& known = circles[members];
+    std::vector<std::uint64_t> offer{members.size()};
+    offer.insert(offer.end(), members.begin(), members.end());
+    for (const auto& c : known) offer.push_back(c->handles == 0 && c->clean ? c->collectives + 1 : 0);
+    std::uint64_t choice = known.size();
+    if (members.front() != rank) {
+      tell(members.front(), offer_tag, bytes_of_words(offer));
+      choice = expect(choice_tag, members.front(), members).at(0);
+    } else {
+      for (const Rank r : members) {
+        if (r == rank) continue;
+        const auto theirs = expect(offer_tag, r, members);
+        const Extent n = theirs[0];
+        const std::vector<Rank> their_members(theirs.begin() + 1, theirs.begin() + 1 + std::ptrdiff_t(n));
+        if (their_members != members)
+          fail<510>("rank ", rank, " asks for the group ", list_of(members), ", rank ", r, " for ", list_of(their_members));
+        for (Extent i = 1 + n; i < offer.size(); ++i)
+          if (offer[i] != theirs[i]) offer[i] = 0;
+      }
+      for (Extent i = known.size(); i-- > 0;)
+        if (offer[1 + members.size() + i] > 0) choice = i;
+      for (const Rank r : members)
+        if (r != rank) tell(r, choice_tag, bytes_of_words({choice}));
+    }
+    if (choice == known.size()) known.push_back(make(members, choice));
+    ++known[choice]->uses;
+    return known[choice];
+  }
+  static std::shared_ptr<Circle> make(const std::vector<Rank>& members, Extent index) {
+    auto circle = std::make_shared<Circle>();
+    circle->members = members, circle->index = index;
+    MPI_Group all, some;
+    const std::vector<int> ranks(members.begin(), members.end());
+    MPI_Comm_group(MPI_COMM_WORLD, &all);
+    check_mpi(MPI_Group_incl(all, int(ranks.size()), ranks.data(), &some), "MPI_Group_incl");
+    check_mpi(MPI_Comm_create_group(MPI_COMM_WORLD, some, 0, &circle->comm), "MPI_Comm_create_group");
+    MPI_Group_free(&some), MPI_Group_free(&all);
+    MPI_Comm_set_errhandler(circle->comm, MPI_ERRORS_RETURN);
+    return circle;
+  }
+
+  struct Note {
+    explicit Note(std::string t) : text{std::move(t)} {}
+    std::string text;
+    MPI_Request request = MPI_REQUEST_NULL;
+  };
   static inline World* current = nullptr;
   const MpiOptions options;
   bool owns = true;
   Rank rank = 0;
   Extent size = 1;
-  MPI_Comm failures = MPI_COMM_NULL, calls = MPI_COMM_NULL;
+  MPI_Comm control = MPI_COMM_NULL;
+  std::shared_ptr<Circle> calls{};
   MPI_Op add_bf16{}, max_bf16{}, max_f32{}, max_f64{};
+  host::PeerWatch watch{};
   bool failed = false, announced = false, lower_failed = false;
+  bool lost = false;  // failed, and nobody said why: a process has ended
   std::string why{};
   Extent unwound = 0;
-  std::list<std::string> messages{};
+  std::list<Note> notes{};
+  std::map<std::pair<Tag, Rank>, std::deque<std::string>> inbox{};
+  std::map<std::vector<Rank>, std::vector<std::shared_ptr<Circle>>> circles{};
+  std::list<Pending> abandoned{};  // MPI may still write to them
   Transport::Ticket tickets = 0;
+  std::uint64_t questions = 0;
+  Call last{};
+  bool has_called = false;
   Clock::time_point withdrawn_since{};
-};
-
-/// A call that MPI works on. Its address is stable, as the counts' have to be.
-struct Pending {
-  Transport::Ticket ticket = 0;
-  Call call{};
-  std::vector<MPI_Request> requests{};
-  std::vector<int> counts{}, places{};
-  std::vector<std::byte> part{};  // a scattered part that may not be written where it is read
-  Clock::time_point since{};      // of waiting; 0: nobody has waited yet
-  int code = MPI_SUCCESS;
-  Extent received = 0;            // elements
-  bool done = false;
 };
 
 class MpiTransport final : public Transport {
  public:
-  MpiTransport(std::shared_ptr<World> world, MPI_Comm comm, std::vector<Rank> world_ranks, Rank me)
-      : world_{std::move(world)}, comm_{comm}, world_ranks_{std::move(world_ranks)}, me_{me} {
-    if (comm_ != MPI_COMM_NULL) MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN);
+  MpiTransport(std::shared_ptr<World> world, std::shared_ptr<Circle> circle, Rank me)
+      : world_{std::move(world)}, circle_{std::move(circle)}, comm_{circle_->comm}, tag_{circle_->uses % 32'768}, me_{me} {
+    ++circle_->handles;
+  }
+  ~MpiTransport() override {
+    --circle_->handles;
+    if (!pending_.empty()) circle_->clean = false;
+    world_->abandoned.splice(world_->abandoned.end(), pending_);
   }
   Rank rank() const override { return me_; }
-  Extent size() const override { return world_ranks_.size(); }
+  Extent size() const override { return circle_->members.size(); }
   bool ordered() const override { return size() == 1; }
 
   Ticket post(const Call& call) override {
     host::check(call, me_, size());
-    throw_if_failed();
+    world_->throw_if_failed([&] { return host::to_text(call); });
+    world_->last = call.stands_for ? *call.stands_for : call, world_->has_called = true;
     if (idle_.empty()) idle_.emplace_back();
     Pending& p = idle_.front();
     p.ticket = ++world_->tickets, p.call = call, p.since = {}, p.code = MPI_SUCCESS, p.received = 0, p.done = false;
     p.requests.clear(), p.part.clear();
+    if (host::is_collective(call.verb)) p.number = ++circle_->collectives;
     if (size() == 1) copy(call.in, call.out), p.done = true;
     else begin(p);
     pending_.splice(pending_.end(), idle_, idle_.begin());
@@ -201,13 +397,17 @@ class MpiTransport final : public Transport {
     for (int polls = 1; !test(p); ++polls) {
       if (polls % 32 == 0) {
         if (world_->listen()) break;
-        if (late(p)) fail<504>("rank ", world_ranks_[me_], " waited ", world_->options.time_limit.count(), " ms in ", host::to_text(p.call));
+        if (late(p)) {
+          const std::string missing = world_->absentees(*circle_, p);
+          if (world_->failed) break;
+          fail<504>("rank ", world_->rank, " waited ", world_->options.time_limit.count(), " ms in ", host::to_text(p.call), missing);
+        }
       }
       if (polls > 500) std::this_thread::yield();
     }
     if (!p.done) {
-      abandoned_.splice(abandoned_.end(), pending_, at);
-      throw_if_failed();
+      abandon(at);
+      world_->throw_if_failed([&] { return host::to_text(p.call); });
     }
     idle_.splice(idle_.end(), pending_, at);
     if (p.code == MPI_ERR_TRUNCATE) refuse_message(p, "the message is longer");
@@ -224,37 +424,33 @@ class MpiTransport final : public Transport {
     Clock::time_point& since = world_->withdrawn_since;
     if (since == Clock::time_point{}) since = Clock::now();
     while (!test(p) && Clock::now() - since < (world_->listen() ? hopeless_withdrawal_time : withdrawal_time)) std::this_thread::yield();
-    (p.done ? idle_ : abandoned_).splice((p.done ? idle_ : abandoned_).end(), pending_, at);
+    if (p.done) idle_.splice(idle_.end(), pending_, at);
+    else abandon(at);
   }
   std::shared_ptr<Transport> among(const std::vector<Rank>& members) override {
     const Rank place = host::place_among(members, me_, size());
     std::vector<Rank> world_ranks;
-    for (const Rank m : members) world_ranks.push_back(world_ranks_[m]);
-    MPI_Comm comm = MPI_COMM_NULL;
-    if (members.size() > 1) {
-      MPI_Group all, some;
-      std::vector<int> ranks(world_ranks.begin(), world_ranks.end());
-      MPI_Comm_group(MPI_COMM_WORLD, &all);
-      check_mpi(MPI_Group_incl(all, int(ranks.size()), ranks.data(), &some), "MPI_Group_incl");
-      check_mpi(MPI_Comm_create_group(MPI_COMM_WORLD, some, 0, &comm), "MPI_Comm_create_group");
-      MPI_Group_free(&some), MPI_Group_free(&all);
-    }
-    return std::make_shared<MpiTransport>(world_, comm, std::move(world_ranks), place);
+    for (const Rank m : members) world_ranks.push_back(circle_->members[m]);
+    if (members.size() > 1) return std::make_shared<MpiTransport>(world_, world_->join(world_ranks), place);
+    auto alone = std::make_shared<Circle>();
+    alone->members = std::move(world_ranks);
+    return std::make_shared<MpiTransport>(world_, std::move(alone), place);
   }
   void abort(const std::string& why) noexcept override { world_->announce(why); }
 
  private:
-  void throw_if_failed() const {
-    if (world_->failed) fail<501>("another rank failed: ", world_->why);
-  }
   [[noreturn]] void refuse_message(const Pending& p, const std::string& what) const {
-    fail<503>("rank ", world_ranks_[me_], " calls ", host::to_text(p.call), ", but ", what);
+    fail<503>("rank ", world_->rank, " calls ", host::to_text(p.call), ", but ", what);
   }
   static void copy(const View& from, const View& to) {
     if (from.data != to.data && from.size() > 0) std::memcpy(to.data, from.data, from.bytes());
   }
   std::list<Pending>::iterator find(Ticket ticket) {
     return std::find_if(pending_.begin(), pending_.end(), [&](const Pending& p) { return p.ticket == ticket; });
+  }
+  void abandon(std::list<Pending>::iterator at) noexcept {
+    circle_->clean = false;
+    world_->abandoned.splice(world_->abandoned.end(), pending_, at);
   }
   /// Whether the call is over; a failed one is too.
   bool test(Pending& p) noexcept {
@@ -346,20 +542,21 @@ class MpiTransport final : public Transport {
         if (c.peer == me_) copy(in, out);
         return in_chunks(out, [&](const View& v) { ok(MPI_Ibcast(v.data, int(v.size()), bits, int(c.peer), comm_, &another(p))); });
       case Verb::send:
-        if (in.size() == 0) return ok(MPI_Isend(nullptr, 0, bits, int(c.peer), 0, comm_, &another(p)));
-        return in_chunks(in, [&](const View& v) { ok(MPI_Isend(v.data, int(v.size()), bits, int(c.peer), 0, comm_, &another(p))); });
+        if (in.size() == 0) return ok(MPI_Isend(nullptr, 0, bits, int(c.peer), tag_, comm_, &another(p)));
+        return in_chunks(in, [&](const View& v) { ok(MPI_Isend(v.data, int(v.size()), bits, int(c.peer), tag_, comm_, &another(p))); });
       case Verb::receive:
-        if (out.size() == 0) return ok(MPI_Irecv(nullptr, 0, bits, int(c.peer), 0, comm_, &another(p)));
-        return in_chunks(out, [&](const View& v) { ok(MPI_Irecv(v.data, int(v.size()), bits, int(c.peer), 0, comm_, &another(p))); });
+        if (out.size() == 0) return ok(MPI_Irecv(nullptr, 0, bits, int(c.peer), tag_, comm_, &another(p)));
+        return in_chunks(out, [&](const View& v) { ok(MPI_Irecv(v.data, int(v.size()), bits, int(c.peer), tag_, comm_, &another(p))); });
       case Verb::barrier: return ok(MPI_Ibarrier(comm_, &another(p)));
     }
   }
 
   std::shared_ptr<World> world_;
-  MPI_Comm comm_;
-  std::vector<Rank> world_ranks_;
-  Rank me_;
-  std::list<Pending> pending_{}, idle_{}, abandoned_{};  // nodes wander, so that the steady state allocates nothing here
+  std::shared_ptr<Circle> circle_;
+  const MPI_Comm comm_;
+  const int tag_;
+  const Rank me_;
+  std::list<Pending> pending_{}, idle_{};  // nodes wander, so that the steady state allocates nothing here
 };
 
 }  // namespace
@@ -368,14 +565,13 @@ std::shared_ptr<Transport> mpi_transport_world(MpiOptions options) {
   static std::weak_ptr<World> only;
   auto world = only.lock();
   if (!world) only = world = std::make_shared<World>(options);
-  std::vector<Rank> all(world->size);
-  std::iota(all.begin(), all.end(), Rank(0));
-  return std::make_shared<MpiTransport>(world, world->calls, std::move(all), world->rank);
+  return std::make_shared<MpiTransport>(world, world->calls, world->rank);
 }
 
 void mpi_end_failed(const std::string& why) noexcept {
   World* world = World::current;
   if (!world) std::_Exit(1);
+  world->watch.stop();
   const bool own = !why.starts_with("dsx-E501: another rank failed");
   if (own) world->announce(why);
   world->failed = true;
@@ -390,6 +586,7 @@ void mpi_end_failed(const std::string& why) noexcept {
     std::fwrite(line.data(), 1, line.size(), stderr);
   }
   std::fflush(nullptr);
+  if (world->lost || world->why.starts_with("dsx-E515")) host::end_beside_launcher();
   world->tell_all(World::unwound_tag, "");
   const milliseconds patience = speaks ? unwinding_time : 4 * unwinding_time;  // who hasn't spoken waits for the end
   for (const auto since = Clock::now(); Clock::now() - since < patience && !(speaks && world->unwound + 1 >= world->size);) {

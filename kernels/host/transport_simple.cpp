@@ -201,7 +201,7 @@ class Desk {
     if (host::is_collective(call.verb)) out = received(e, group.size());
     const Verb verb = host::is_collective(call.verb) ? Verb::all_gather : call.verb;
     try {
-      e.letter = letters.post({verb, in, out, Combine::sum, call.peer, call.axes, call.site});
+      e.letter = letters.post({verb, in, out, Combine::sum, call.peer, call.axes, call.site, &e.call});
     } catch (...) {
       errands_.pop_back();
       throw;
@@ -252,10 +252,7 @@ class Desk {
     try {
       letters.finish(std::exchange(e.letter, 0));
     } catch (const Error& error) {
-      const std::string call = to_text(summary_of(e.own));
-      const bool late = error.number() == 504;
-      refuse(e, error.number(), late ? concat("rank ", e.own.rank, " waited longer than the time limit in ", call, ", which not all ranks called")
-                                     : std::string{text_of(error)});
+      refuse(e, error.number(), std::string{text_of(error)});
     }
     return true;
   }

@@ -38,6 +38,7 @@ struct Call {
   Rank peer = 0;                   // root, receiver or sender
   Axes axes = Axes::none;          // for reports
   Site site{};
+  const Call* stands_for = nullptr;  // for reports: the call that one of a decorator's own serves
 
   /// The buffer that all ranks share out: its element count is the call's size.
   const View& whole() const { return verb == Verb::all_gather || verb == Verb::receive ? out : in; }

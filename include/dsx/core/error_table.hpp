@@ -72,6 +72,7 @@ inline constexpr ErrorEntry error_table[] = {
     {510, "a group that its ranks can't form"},
     {511, "a transport that this build of dsx doesn't have"},
     {512, "a failure inside MPI"},
+    {515, "a rank's process has ended"},
     {601, "a file or folder that can't be read"},
     {602, "a file or folder that can't be written"},
     {603, "two writers of one file or folder"},
