@@ -37,15 +37,12 @@ Process this_process() {
   return {std::hash<std::string>{}(boot + space), ::getpid()};
 }
 
-/// Open MPI 4's mpirun sleeps for a second before SIGTERM, and for another one before SIGKILL (odls_base_sigkill_timeout). SIGCHLD,
-/// which changes nothing else, ends a sleep: so it gets some, until SIGKILL comes.
-void end_beside_launcher() noexcept {
+void wait_for_launcher(int milliseconds) noexcept {
   std::signal(SIGTERM, SIG_IGN);
-  for (int i = 0; i < 10; ++i) {
+  for (; milliseconds > 0; milliseconds -= 30) {
     ::poll(nullptr, 0, 30);
     if (std::getenv("OMPI_COMM_WORLD_SIZE")) ::kill(::getppid(), SIGCHLD);
   }
-  ::_exit(1);
 }
 
 void PeerWatch::start(std::span<const Process> by_rank) {
@@ -99,18 +96,17 @@ void PeerWatch::run() noexcept {
     ended_.store(std::int64_t(rank), std::memory_order_release);
     if (stopped_within(asking_time)) return;
     if (asked_ && stopped_within(unwinding_time)) return;
-    end_beside_launcher();
+    wait_for_launcher(300);
+    ::_exit(1);
   }
 }
 
 }  // namespace dsx::host
 #else
-#include <cstdlib>
-
 namespace dsx::host {
 
 Process this_process() { return {}; }
-void end_beside_launcher() noexcept { std::_Exit(1); }
+void wait_for_launcher(int) noexcept {}
 void PeerWatch::start(std::span<const Process>) {}
 void PeerWatch::stop() noexcept {}
 std::optional<Rank> PeerWatch::ended() noexcept { return std::nullopt; }

@@ -30,8 +30,9 @@ struct Process {
 };
 Process this_process();
 
-/// Ends this process, whose launcher ends the job already because of another one, with code 1.
-[[noreturn]] void end_beside_launcher() noexcept;
+/// Waits for the end of a job that the launcher is about to kill. Open MPI 4's mpirun sleeps for a second before SIGTERM, and for
+/// another one before SIGKILL (odls_base_sigkill_timeout). SIGCHLD ends such a sleep and changes nothing else: so it gets some.
+void wait_for_launcher(int milliseconds) noexcept;
 
 class PeerWatch {
  public:

@@ -586,13 +586,16 @@ void mpi_end_failed(const std::string& why) noexcept {
     std::fwrite(line.data(), 1, line.size(), stderr);
   }
   std::fflush(nullptr);
-  if (world->lost || world->why.starts_with("dsx-E515")) host::end_beside_launcher();
-  world->tell_all(World::unwound_tag, "");
-  const milliseconds patience = speaks ? unwinding_time : 4 * unwinding_time;  // who hasn't spoken waits for the end
-  for (const auto since = Clock::now(); Clock::now() - since < patience && !(speaks && world->unwound + 1 >= world->size);) {
-    if (speaks) world->listen();
-    std::this_thread::sleep_for(milliseconds{1});
+  if (world->lost || world->why.starts_with("dsx-E515")) {  // the launcher knows
+    host::wait_for_launcher(300);
+    std::_Exit(1);
   }
+  world->tell_all(World::unwound_tag, "");
+  if (speaks)
+    for (const auto since = Clock::now(); Clock::now() - since < unwinding_time && world->unwound + 1 < world->size; world->listen())
+      std::this_thread::sleep_for(milliseconds{1});
+  else
+    host::wait_for_launcher(4 * unwinding_time.count());
   MPI_Abort(MPI_COMM_WORLD, 1);
   std::_Exit(1);
 }

@@ -1,8 +1,9 @@
 // SPDX-FileCopyrightText: dsx contributors
 // SPDX-License-Identifier: Apache-2.0
 /// How ranks are started: launchers' variables, errors at the top of a program, MPI processes that fail or die.
-// needs: mpi_faults
 // timeout: 120
+#include "support/mpi_faults.hpp"
+
 #include <dsx/comm/launch.hpp>
 
 #include <doctest/doctest.h>
@@ -10,7 +11,10 @@
 #include <array>
 #include <atomic>
 #include <chrono>
+#include <csignal>
 #include <cstdio>
+#include <filesystem>
+#include <fstream>
 #include <map>
 #include <string>
 #include <sys/wait.h>
@@ -40,7 +44,7 @@ bool is(const Launch& launch, Launch::By by, Extent ranks) { return launch.by ==
 struct Ended {
   int code = 0;
   std::string output{};
-  long milliseconds = 0;
+  long after = 0;  // ms from the event that the processes tell
   Extent count(std::string_view text) const {
     Extent n = 0;
     for (auto at = output.find(text); at != output.npos; at = output.find(text, at + 1)) ++n;
@@ -56,7 +60,6 @@ struct Ended {
   }
 };
 Ended run(const std::string& command) {
-  const auto begin = std::chrono::steady_clock::now();
   Ended ended;
   FILE* pipe = popen((command + " 2>&1").c_str(), "r");
   REQUIRE(pipe);
@@ -64,14 +67,34 @@ Ended run(const std::string& command) {
   while (const auto n = std::fread(buffer.data(), 1, buffer.size(), pipe)) ended.output.append(buffer.data(), n);
   const int status = pclose(pipe);
   ended.code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-  ended.milliseconds = std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - begin).count();
+  constexpr std::string_view mark = "event at ";
+  long event = 0;
+  for (auto at = ended.output.find(mark); at != ended.output.npos; at = ended.output.find(mark, at + 1))
+    event = std::max(event, std::stol(ended.output.substr(at + mark.size())));
+  ended.after = mpi_faults::now() - event;
   return ended;
 }
-const std::string program = DSX_BINARY_DIR "/tests/programs/mpi_faults ";
+/// This program, started again to fail as it is told.
+const std::string program = std::filesystem::read_symlink("/proc/self/exe").string() + " --fault ";
+const int started_to_fail = [] {
+  std::ifstream file{"/proc/self/cmdline"};
+  std::vector<std::string> words;
+  for (std::string word; std::getline(file, word, '\0');) words.push_back(word);
+  if (words.size() < 2 || words[1] != "--fault") return 0;
+  words.erase(words.begin() + 1);
+  std::vector<char*> arguments;
+  for (std::string& word : words) arguments.push_back(word.data());
+  std::exit(mpi_faults::main(int(arguments.size()), arguments.data()));
+}();
+
 bool without_mpi() { return std::string_view{DSX_MPIRUN}.empty(); }
-Ended mpirun(int processes, const std::string& arguments) {
-  const Ended ended = run(DSX_MPIRUN " " + std::to_string(processes) + " " + program + arguments);
-  MESSAGE(arguments << ": code " << ended.code << " after " << ended.milliseconds << " ms\n" << ended.output);
+/// All of a job ends within a second of the event. Where other work keeps the machine busy, one of three runs has to.
+Ended mpirun(int processes, const std::string& fault, long bound = 1'000) {
+  Ended ended;
+  for (int i = 0; i < 3 && (i == 0 || ended.after > bound || ended.slowest() > bound); ++i) {
+    ended = run(DSX_MPIRUN " " + std::to_string(processes) + " " + program + "'" + fault + "'");
+    MESSAGE(fault << ": code " << ended.code << ", " << ended.after << " ms after the event\n" << ended.output);
+  }
   return ended;
 }
 
@@ -132,9 +155,10 @@ TEST_CASE("an error is printed once, as one line") {
   const Ended threads = run(program + "all 3");
   CHECK(threads.code == 1);
   CHECK(threads.count("\ndsx-E310: rank ") == 1);
+  const std::string self = program.substr(0, program.find(' '));
   const Ended first = run("RANK=0 WORLD_SIZE=4 " + program + "none"), other = run("RANK=3 WORLD_SIZE=4 " + program + "none");
   CHECK(first.code == 1);
-  CHECK(first.output == "dsx-E701: WORLD_SIZE=4 is torchrun's, whose processes dsx can't join; type: mpirun -np 4 " + program + "none\n");
+  CHECK(first.output == "dsx-E701: WORLD_SIZE=4 is torchrun's, whose processes dsx can't join; type: mpirun -np 4 " + self + " none\n");
   CHECK(other.code == 1);
   CHECK(other.output.empty());
 }
@@ -145,7 +169,7 @@ TEST_CASE("a build without MPI says so") {
 }
 
 TEST_CASE("MPI processes that end well return 0" * doctest::skip(without_mpi())) {
-  const Ended ended = mpirun(3, "none");
+  const Ended ended = run(DSX_MPIRUN " 3 " + program + "none");
   CHECK(ended.code == 0);
   CHECK(ended.count(" of 3 is done") == 3);
   CHECK(ended.count("dsx-E") == 0);
@@ -160,6 +184,7 @@ TEST_CASE("MPI processes at different calls all name both lines" * doctest::skip
   CHECK(ended.count("; rank 1 calls all_reduce of 3 f32 over data at ") == 4);
   CHECK(ended.count("\ndsx-E502") <= 1);  // printed once more, at the end of the program
   CHECK(ended.slowest() < 1'000);
+  CHECK(ended.after < 1'000);
 }
 
 TEST_CASE("an MPI process that throws frees those that wait" * doctest::skip(without_mpi())) {
@@ -168,6 +193,7 @@ TEST_CASE("an MPI process that throws frees those that wait" * doctest::skip(wit
   CHECK(ended.count("rank 1 caught after ") == 1);
   CHECK(ended.count(": dsx-E501: another rank failed: dsx-E308: rank 1: rank 1 stops") == 3);
   CHECK(ended.slowest() < 1'000);
+  CHECK(ended.after < 1'000);
 }
 
 TEST_CASE("of MPI processes that all fail one prints" * doctest::skip(without_mpi())) {
@@ -176,25 +202,79 @@ TEST_CASE("of MPI processes that all fail one prints" * doctest::skip(without_mp
   CHECK(ended.count(" ms: dsx-E310") == 3);
   CHECK(ended.count("dsx-E310: rank ") == 1);
   CHECK(ended.count("dsx-E310: rank 0: ") == 1);
+  CHECK(ended.after < 1'000);
 }
 
-TEST_CASE("an MPI process that waits too long fails all" * doctest::skip(without_mpi())) {
+TEST_CASE("an MPI process that waits too long fails all and names the one that computes" * doctest::skip(without_mpi())) {
   const Ended ended = mpirun(3, "late");
   CHECK(ended.code == 1);
   CHECK(ended.count("dsx-E504: rank ") >= 1);
-  CHECK(ended.count(" waited longer than the time limit in all_reduce of 8 f32 over data at ") >= 2);
+  CHECK(ended.count(" waited 300 ms in all_reduce of 8 f32 over data at ") >= 2);
+  CHECK(ended.count("; rank 1 doesn't answer: it computes, or stands still") >= 2);
+  CHECK(ended.count("; rank 0 ") + ended.count("; rank 2 ") == 0);
   CHECK(ended.slowest() < 1'300);
-  CHECK(ended.milliseconds < 9'000);  // long before the late rank wakes
+  CHECK(ended.after < 1'000);
+}
+
+TEST_CASE("an MPI process that waits too long names the one that waits elsewhere, with its call" * doctest::skip(without_mpi())) {
+  const Ended ended = mpirun(3, "elsewhere");
+  CHECK(ended.code == 1);
+  CHECK(ended.count(" waited 300 ms in all_reduce of 8 f32 over data at ") >= 2);
+  CHECK(ended.count("; rank 1 hasn't arrived: its last call was receive of 8 f32 from 0 over data at ") >= 2);
+  CHECK(ended.count("; rank 0 ") + ended.count("; rank 2 ") == 0);
+  CHECK(ended.after < 1'000);
 }
 
 TEST_CASE("an MPI process that exits or is killed ends the job" * doctest::skip(without_mpi())) {
-  for (const char* fault : {"exit", "quit", "killed"}) {
-    const Ended ended = mpirun(3, fault);
-    CHECK(ended.code != 0);
-    CHECK(ended.count(std::string_view{fault} == "killed" ? "process rank 1" : ",1]") >= 1);  // mpirun names it
-    CHECK(ended.count("is done") == 0);
-    CHECK(ended.milliseconds < 20'000);
+  for (const int processes : {2, 3})
+    for (const char* fault : {"exit", "quit", "killed"}) {
+      const Ended ended = mpirun(processes, fault);
+      CHECK(ended.code == (std::string_view{fault} == "killed" ? 128 + SIGKILL : 3));
+      CHECK(ended.count(std::string_view{fault} == "killed" ? "process rank 1" : ",1],1]") == 1);  // mpirun names it
+      CHECK(ended.count("dsx-E515: the process of rank 1 has ended, which rank ") >= 1);
+      CHECK(ended.count(" saw in all_reduce of 8 f32 over data at ") >= 1);
+      CHECK(ended.count("is done") == 0);
+      CHECK(ended.after < 1'000);
+    }
+}
+
+TEST_CASE("an MPI process that is killed ends those that compute" * doctest::skip(without_mpi())) {
+  for (const int processes : {2, 3}) {
+    const Ended ended = mpirun(processes, "killed while others compute");
+    CHECK(ended.code == 128 + SIGKILL);
+    CHECK(ended.count("process rank 1") == 1);
+    CHECK(ended.after < 1'000);
   }
+}
+
+TEST_CASE("5,000 meshes of MPI processes share their communicators" * doctest::skip(without_mpi())) {
+  const Ended ended = run(DSX_MPIRUN " 2 " + program + "meshes");
+  MESSAGE(ended.output);
+  CHECK(ended.code == 0);
+  CHECK(ended.count(" of 2 is done") == 2);
+  CHECK(ended.count("of what came, 0 wrong") == 2);
+  constexpr std::string_view mark = "4000 meshes cost ";
+  REQUIRE(ended.count(mark) == 2);
+  for (auto at = ended.output.find(mark); at != ended.output.npos; at = ended.output.find(mark, at + 1))
+    CHECK(std::stol(ended.output.substr(at + mark.size())) < 4'096);
+}
+
+TEST_CASE("srun with PMIx starts the ranks, and a killed one ends the job") {
+  if (without_mpi() || run("srun --mpi=list").count("pmix") == 0 || run("timeout 20 srun -n 2 -O true").code != 0) {
+    std::puts("SKIPPED: there is no Slurm with PMIx here");
+    return;
+  }
+  const Ended well = run("timeout 60 srun --mpi=pmix -n 2 -O " + program + "none");
+  CHECK(well.code == 0);
+  CHECK(well.count(" of 2 is done") == 2);
+  const Ended killed = run("timeout 60 srun --mpi=pmix -n 3 -O " + program + "killed");
+  MESSAGE(killed.after << " ms after the event\n" << killed.output);
+  CHECK(killed.code != 0);
+  CHECK(killed.count("task 1: Killed") == 1);
+  CHECK(killed.count("dsx-E515: the process of rank 1 has ended") >= 1);
+  const Ended alone = run("timeout 60 srun --mpi=none -n 2 -O " + program + "none");
+  CHECK(alone.code == 1);
+  CHECK(alone.count("dsx-E705: srun started 2 tasks without PMIx") == 1);
 }
 
 TEST_CASE("MPI's world of another size than the launcher's is refused" * doctest::skip(without_mpi())) {
