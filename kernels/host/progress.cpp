@@ -39,7 +39,9 @@ std::string count_text(double count) {
   return formatted(unit == 0 ? "%.0f%s" : "%.1f%s", count, units[unit]);
 }
 
-Progress::Progress(ProgressOptions options) : options_{options}, terminal_{::isatty(::fileno(options.to)) == 1} {}
+// mpirun gives each process a terminal, also where its own output goes to a file.
+Progress::Progress(ProgressOptions options)
+    : options_{options}, terminal_{::isatty(::fileno(options.to)) == 1 && !std::getenv("OMPI_COMM_WORLD_SIZE")} {}
 
 Progress::~Progress() {
   if (drawn_) std::fputc('\n', options_.to);

@@ -206,6 +206,7 @@ TEST_CASE("a late receiver and a late sender are named too") {
     });
     CHECK(o.all_start_with(sends ? "dsx-E504: rank 0 waited 100 ms in send" : "dsx-E504: rank 0 waited 100 ms in receive"));
     CHECK(o.all_contain("; rank 1 hasn't arrived: it has called nothing"));
+    CHECK(o.took < milliseconds{1'100});
   }
 }
 

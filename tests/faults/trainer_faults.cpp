@@ -202,7 +202,7 @@ TEST_CASE("a bad batch on one rank names that rank and frees the others") {
     CHECK((o.numbers[2] == number || o.numbers[3] == number));
     for (const Rank r : {0, 1}) CHECK(o.numbers[r] == 501);
     for (const Rank r : {0, 1}) CHECK(o.what[r].find(concat("dsx-E", number, ": rank ")) != std::string::npos);
-    CHECK(o.took < milliseconds{2'000});
+    CHECK(o.took < milliseconds{1'000});
   };
   refused_as(304, [](auto& batches) { batches.pop_back(); });
   refused_as(304, [&](auto& batches) { batches[1].add(token, token, 0); });
@@ -329,6 +329,6 @@ TEST_CASE("a rank that throws in the middle of a step ends it on all ranks") {
     });
     for (Rank r = 0; r < 4; ++r) CHECK(o.numbers[r] == (r == thrower ? 308 : 501));
     CHECK(o.all_contain("this rank stops"));
-    CHECK(o.took < milliseconds{2'000});
+    CHECK(o.took < milliseconds{1'000});
   }
 }

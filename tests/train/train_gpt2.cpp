@@ -68,12 +68,20 @@ class Child {
   }
   Child(const Child&) = delete;
   Child& operator=(const Child&) = delete;
-  /// Sends a signal and gives the exit code, as a shell would.
-  int end(int signal) {
+  /// Sends a signal, to another process if one is given, and gives the exit code, as a shell would.
+  int end(int signal, pid_t receiver = 0) {
     int status = 0;
-    ::kill(process_, signal);
+    ::kill(receiver > 0 ? receiver : process_, signal);
     ::waitpid(std::exchange(process_, 0), &status, 0);
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+  }
+  std::vector<pid_t> children() const {
+    std::vector<pid_t> all;
+    for (const auto& thread : std::filesystem::directory_iterator{"/proc/" + std::to_string(process_) + "/task"}) {
+      std::ifstream file{thread.path() / "children"};
+      for (pid_t child = 0; file >> child;) all.push_back(child);
+    }
+    return all;
   }
 
  private:
@@ -81,10 +89,10 @@ class Child {
 };
 
 /// The trainer as a process that signals can be sent to, once it has saved something.
-pid_t start(const Place& place, std::vector<std::string> more) {
-  std::vector<std::string> words{programs + "train_gpt2"};
+pid_t start(const Place& place, std::vector<std::string> more, const std::string& launcher = "") {
+  std::vector<std::string> words;
   std::string word;
-  for (const char c : place.flags + " ")
+  for (const char c : launcher + " " + programs + "train_gpt2 " + place.flags + " ")
     if (c != ' ') word += c;
     else if (!word.empty()) words.push_back(std::exchange(word, {}));
   words.insert(words.end(), more.begin(), more.end());
@@ -94,7 +102,7 @@ pid_t start(const Place& place, std::vector<std::string> more) {
   const std::string log = place.path("log");
   const pid_t child = ::fork();
   if (child == 0) {
-    if (!std::freopen(log.c_str(), "w", stdout)) ::_exit(99);
+    if (!std::freopen(log.c_str(), "w", stdout) || ::dup2(1, 2) < 0) ::_exit(99);
     ::execv(arguments[0], arguments.data());
     ::_exit(98);
   }
@@ -246,4 +254,65 @@ TEST_CASE("the dry run prints what a run will need, and the sample can be made a
   CHECK(place.run(programs + "generate --load run --tokens 4 --prompt 'and verse' --beams 2").output.starts_with("and verse"));
   CHECK(place.run(programs + "generate --load run --tokens 40").says("dsx-E720"));
   CHECK(place.run(programs + "generate --load hub --seed 1 --threads 1").output == again.output);
+}
+
+TEST_CASE("MPI processes train, stop at a signal, go on in another layout, and end together when one is killed" *
+          doctest::skip(std::string_view{DSX_MPIRUN}.empty())) {
+  const Place place;
+  const std::string run = place.path("run");
+  const auto mpirun = [](int n) { return DSX_MPIRUN " " + std::to_string(n); };
+  const auto newest = [&] { return step_of(newest_checkpoint(run)); };
+  const auto goes_on = [&](const std::string& launcher, const std::string& mesh) {
+    const Extent steps = newest() + 3;
+    const Result result = place.run(launcher + " " + programs + "train_gpt2 --resume run --mesh " + mesh + " --steps " + std::to_string(steps));
+    CHECK_MESSAGE(result.code == 0, result.output);
+    CHECK(newest() == steps);
+  };
+  const std::string stopped = "stopped; go on with: train_gpt2 --resume " + run;
+  const auto endless = [&](const char* mesh) {
+    return std::vector<std::string>{"--steps", "1000000", "--eval-every", "0", "--save-every", "10", "--save", run, "--mesh", mesh};
+  };
+
+  {  // one rank hears the signal, all finish the step
+    Child job{start(place, endless("data=2,tensor=2"), mpirun(4))};
+    REQUIRE(comes_to(run, 20));
+    const auto ranks = job.children();
+    REQUIRE(ranks.size() == 4);
+    CHECK(job.end(SIGTERM, ranks[2]) == 0);
+    const std::string log = read_file(place.folder / "log");
+    CHECK(log.find(stopped) != log.npos);
+    CHECK(log.find('\033') == log.npos);  // the log is no terminal
+  }
+  goes_on(mpirun(2), "tensor=2");
+  goes_on(mpirun(4), "data=2,tensor=2");
+
+  // mpirun at SIGINT gives its processes SIGTERM and one second; a busy machine may need more, and then the last save is what stays.
+  std::string log;
+  for (int i = 0; i < 3 && log.find(stopped) == log.npos; ++i) {
+    std::filesystem::remove_all(run);
+    Child job{start(place, endless("tensor=2"), mpirun(2))};
+    REQUIRE(comes_to(run, 20));
+    CHECK(job.end(SIGINT) != 0);
+    log = read_file(place.folder / "log");
+  }
+  CHECK_MESSAGE(log.find(stopped) != log.npos, log);
+  goes_on(mpirun(2), "data=2");
+
+  std::chrono::milliseconds took{1'000};
+  for (int i = 0; i < 3 && took >= std::chrono::seconds{1}; ++i) {
+    std::filesystem::remove_all(run);
+    Child job{start(place, endless("data=2,tensor=2"), mpirun(4))};
+    REQUIRE(comes_to(run, 20));
+    const auto ranks = job.children();
+    REQUIRE(ranks.size() == 4);
+    const auto begin = std::chrono::steady_clock::now();
+    CHECK(job.end(SIGKILL, ranks[1]) == 128 + SIGKILL);
+    took = std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - begin);
+    log = read_file(place.folder / "log");
+    CHECK_MESSAGE(log.find(" noticed that process rank 1 ") != log.npos, log);
+    MESSAGE("the job ended " << took.count() << " ms after its rank");
+  }
+  CHECK(took < std::chrono::seconds{1});
+  CHECK(newest() >= 20);
+  goes_on("", "data=1");
 }
