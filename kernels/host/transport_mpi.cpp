@@ -282,7 +282,8 @@ struct World {
       if (const auto text = take(tag, from)) return words_of_bytes(*text);
       throw_if_failed(doing);
       if (options.time_limit.count() > 0 && Clock::now() - since > limit)
-        fail<504>("rank ", rank, " waited ", limit.count(), " ms ", doing(), "; rank ", from, tag == choice_tag ? " hasn't answered" : " hasn't asked");
+        fail<504>("rank ", rank, " waited ", limit.count(), " ms ", doing(), "; rank ", from,
+                  tag == choice_tag ? " hasn't answered" : " hasn't asked");
     }
   }
   /// A communicator among these ranks. All of them have asked before any goes on, and each has let go of the one that is used again

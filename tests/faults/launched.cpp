@@ -225,6 +225,17 @@ TEST_CASE("an MPI process that waits too long names the one that waits elsewhere
   CHECK(ended.after < 1'000);
 }
 
+TEST_CASE("MPI processes that ask for different groups, or for one too late, are told so" * doctest::skip(without_mpi())) {
+  const Ended another = mpirun(3, "another group");
+  CHECK(another.code == 1);
+  CHECK(another.count("\ndsx-E510: rank 0 asks for the group {0, 1}, rank 1 for {0, 1, 2}") == 1);
+  CHECK(another.after < 1'000);
+  const Ended late = mpirun(3, "late for a group");
+  CHECK(late.code == 1);
+  CHECK(late.count("dsx-E504: rank 0 waited 300 ms asking for the group {0, 1, 2}; rank 1 hasn't asked") >= 2);
+  CHECK(late.after < 1'000);
+}
+
 TEST_CASE("an MPI process that exits or is killed ends the job" * doctest::skip(without_mpi())) {
   for (const int processes : {2, 3})
     for (const char* fault : {"exit", "quit", "killed"}) {

@@ -114,6 +114,11 @@ inline void run(const std::string& fault, const std::shared_ptr<Transport>& worl
     event(300);
     all.all_reduce(view(x)).wait();
   }
+  if (fault == "another group") event(), (void)world->among(rank == 0 ? std::vector<Rank>{0, 1} : std::vector<Rank>{0, 1, 2});
+  if (fault == "late for a group") {
+    if (rank == 1) std::this_thread::sleep_for(milliseconds{10'000});
+    event(300), (void)world->among({0, 1, 2});
+  }
   if (fault == "exit") {
     if (rank == 1) event(), _exit(3);
     all.all_reduce(view(x)).wait();
@@ -141,7 +146,7 @@ inline int main(int argc, char** argv) {
   }
   LaunchOptions options{.ranks = argc > 2 ? Extent(std::atol(argv[2])) : 0, .checked = true};
   if (fault == "meshes") options.time_limit = milliseconds{20'000};
-  if (fault == "late" || fault == "elsewhere") options.time_limit = milliseconds{300};
+  if (fault.starts_with("late") || fault == "elsewhere") options.time_limit = milliseconds{300};
   return run_launched(argc, argv, options, [&](std::shared_ptr<Transport> world) {
     const auto begin = std::chrono::steady_clock::now();
     try {

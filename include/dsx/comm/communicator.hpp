@@ -62,7 +62,7 @@ class Transport {
   /// Posts a call and returns at once. All ranks post the same collectives in the same order; the buffers stay lent
   /// until finish() or withdraw().
   virtual Ticket post(const Call&) = 0;
-  /// Waits until the call is done and its buffers are free. Throws dsx-E501 to E504, on every rank.
+  /// Waits until the call is done and its buffers are free. Throws dsx-E501 to E504 or E515, on every rank.
   virtual void finish(Ticket) = 0;
   /// Moves this rank's calls on without waiting; whether finish() of this one would return at once, or throw.
   virtual bool ready(Ticket) { return true; }

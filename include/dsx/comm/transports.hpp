@@ -61,7 +61,8 @@ struct MpiOptions {
 };
 
 /// All processes of MPI's world; initialises MPI at the first call, and the last owner finalises it.
-/// dsx-E511 where dsx was built without MPI. Sums don't follow rank order.
+/// dsx-E511 where dsx was built without MPI. Sums don't follow rank order. A group that all its ranks have let go of leaves its MPI
+/// communicator to the next group of the same ranks. Should one of the processes end before MPI does, all others throw dsx-E515.
 std::shared_ptr<Transport> mpi_transport_world(MpiOptions options = {});
 /// For a process whose main failed: tells the others, prints the reason (only one process does), gives them half a second to unwind
 /// and ends the job with code 1.
