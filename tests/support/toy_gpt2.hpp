@@ -66,7 +66,8 @@ inline std::vector<Sample> samples_of(Extent step) {
 struct Feed {
   Extent data = 1, micro_batches = 1;
 
-  Extent rows() const { return length * sequences / data / micro_batches; }
+  Extent rows() const { return length * ((sequences + data * micro_batches - 1) / (data * micro_batches)); }
+  bool even() const { return sequences % (data * micro_batches) == 0; }
   std::vector<MicroBatch> operator()(Extent step, Extent data_rank) const {
     const auto samples = samples_of(step);
     std::vector<MicroBatch> all(micro_batches);
