@@ -83,7 +83,7 @@ def main():
             lines.append(f"add_test({bracket(title)} {' '.join(map(bracket, command))})")
             lines.append(
                 f"set_tests_properties({bracket(title)} PROPERTIES LABELS {bracket(labels)} TIMEOUT {given.timeout} PROCESSORS {cores}"
-                " ENVIRONMENT [=[OMP_WAIT_POLICY=passive]=] SKIP_REGULAR_EXPRESSION \"^SKIPPED: \" FAIL_REGULAR_EXPRESSION \"test cases: 0 \")")
+                " ENVIRONMENT [=[OMP_WAIT_POLICY=passive]=] SKIP_REGULAR_EXPRESSION \"(^|\\n)SKIPPED: \" FAIL_REGULAR_EXPRESSION \"test cases: 0 \")")
     os.makedirs(os.path.dirname(given.output), exist_ok=True)
     with open(given.output + ".part", "w", encoding="utf-8") as out:
         out.write("\n".join(lines) + "\n")
