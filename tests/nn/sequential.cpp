@@ -166,6 +166,34 @@ TEST_CASE("the parts of a cut parameter cover the whole once, in pieces and by g
     }
 }
 
+TEST_CASE("the parts of stacked matrices cover the whole once, over the expert and the tensor axis") {
+  for (const Split split : {Split{}, Split{Cut::columns, 3, 2}, Split{Cut::rows}})
+    for (const Extent experts : {Extent{1}, Extent{2}, Extent{4}})
+      for (const Extent tensor : {Extent{1}, Extent{2}}) {
+        Parameter p;
+        p.shape = {4, 12}, p.split = split, p.stack = 4;
+        CHECK(p.whole() == Shape{16, 12});
+        std::vector<int> covered(p.whole().size());
+        for (Rank e = 0; e < experts; ++e)
+          for (Rank t = 0; t < tensor; ++t) {
+            const LocalPart part{p, tensor, t, experts, e};
+            CHECK(part.stack == Range{e * 4 / experts, (e + 1) * 4 / experts});
+            for (Extent i = 0; i < part.local.size(); ++i) {
+              ++covered[part.whole_index(i)];
+              CHECK(part.stack.contains(part.whole_index(i) / p.shape.size()));
+            }
+          }
+        const int copies = split.cut == Cut::none ? int(tensor) : 1;
+        CHECK(std::all_of(covered.begin(), covered.end(), [&](int n) { return n == copies; }));
+      }
+}
+
+TEST_CASE("experts that the expert axis can't share out evenly are refused: dsx-E314") {
+  Parameter p;
+  p.shape = {4, 12}, p.stack = 6;
+  CHECK_THROWS_WITH_AS((LocalPart{p, 1, 0, 4, 0}), "dsx-E314: 6 experts can't be shared out evenly over 4 ranks along expert", Error);
+}
+
 TEST_CASE("a parameter that its axis can't cut is refused: dsx-E313") {
   const auto part = [](Shape shape, Split split, Extent ranks) {
     Parameter p;

@@ -13,6 +13,7 @@
 
 #include <dsx/kernels/elementwise.hpp>
 #include <dsx/pass/pass.hpp>
+#include <dsx/weights/bundle.hpp>
 #include <dsx/weights/initial.hpp>
 
 #include <cmath>
@@ -161,7 +162,7 @@ class Workbench {
   /// The whole gradient of a parameter after run(true), on every rank.
   std::vector<double> gradient(Slot slot) {
     const Held& h = held_[slot];
-    const LocalPart part = part_of(*mesh_, parameters_[slot]);
+    const LocalPart part = part_on(*mesh_, parameters_[slot]);
     std::vector<double> whole(parameters_[slot].shape.size());
     if (h.touched)
       for (Extent i = 0; i < h.gradient.size(); ++i) whole[part.whole_index(i)] = h.gradient.pointer<double>()[i];
@@ -206,12 +207,11 @@ class Workbench {
   std::function<void(Pass&)> prepare = [](Pass&) {};    // before each run, the dry ones left out
 
  private:
-  static LocalPart part_of(const Mesh& mesh, const Parameter& p) { return {p, mesh.size(p.split.over), mesh.coordinate(p.split.over)}; }
   std::vector<Held> make_held(const Mesh& mesh) {
     std::vector<Held> held;
     for (const Parameter& p : parameters_) {
-      const View weight = mesh.session().memory.keep(Category::weights, part_of(mesh, p).local, Element::f64);
-      Held h{.weight = weight, .gradient = weight, .split = cut_by_tensor(p), .trained = p.trained};
+      const View weight = mesh.session().memory.keep(Category::weights, part_on(mesh, p).local, Element::f64);
+      Held h{.weight = weight, .gradient = weight, .split = cut_by_tensor(p), .stack = part_on(mesh, p).stack.size(), .trained = p.trained};
       h.gradient = p.trained ? mesh.session().memory.keep(Category::gradients, weight.shape, Element::f64) : View{};
       held.push_back(h);
     }
@@ -220,7 +220,7 @@ class Workbench {
   /// Every rank takes what lies on it of the whole weights.
   void hold() {
     for (Slot s = 0; s < parameters_.size(); ++s) {
-      const LocalPart part = part_of(*mesh_, parameters_[s]);
+      const LocalPart part = part_on(*mesh_, parameters_[s]);
       for (Extent i = 0; i < held_[s].weight.size(); ++i) held_[s].weight.pointer<double>()[i] = wholes[s][part.whole_index(i)];
     }
   }

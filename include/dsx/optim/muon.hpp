@@ -23,34 +23,37 @@ struct Muon {
   void update(Bundle& b, const Verdict& v, const Mesh& mesh) const {
     if (b.kind.role != Role::matrix) return others.update(b, v, mesh);
     Session& session = mesh.session();
-    const Communicator& parts = mesh.along(b.where.state | b.kind.split_over);
+    const Communicator& parts = mesh.along((b.where.state | b.kind.split_over) - Axes::expert);  // no expert lies on two expert ranks
     const Element element = b.elements.master;
     const auto scope = ScratchScope{session.memory};
     const View step = session.memory.scratch.take({b.mine.size(), 1}, element);
     session.launch(kernels::muon_momentum, momentum, v.scale, b.reduced, b.states[0], step);
     Rank owner = b.units.front();  // the same in every step, so that the plan holds
-    for (const Segment& s : b.segments) {
-      const auto matrix_scope = ScratchScope{session.memory};
-      const View whole = session.memory.scratch.take(s.part.whole, element);
-      session.launch(kernels::zero, whole);
-      session.launch(move_elements, &b, &s, step, whole, true);
-      parts.all_reduce(whole).wait();  // each element comes from one rank
-      const Rank turn = owner++ % parts.size();
-      if (parts.rank() == turn) orthogonalise(whole, session);
-      parts.broadcast(whole, turn).wait();
-      session.launch(move_elements, &b, &s, step, whole, false);
-    }
+    for (const Segment& s : b.segments)
+      for (Extent matrix = 0; matrix < s.part.stack.size(); ++matrix) {
+        const auto matrix_scope = ScratchScope{session.memory};
+        const View whole = session.memory.scratch.take(s.part.one, element);
+        session.launch(kernels::zero, whole);
+        session.launch(move_elements, &b, &s, matrix, step, whole, true);
+        parts.all_reduce(whole).wait();  // each element comes from one rank
+        const Rank turn = owner++ % parts.size();
+        if (parts.rank() == turn) orthogonalise(whole, session);
+        parts.broadcast(whole, turn).wait();
+        session.launch(move_elements, &b, &s, matrix, step, whole, false);
+      }
     // The factor max(1, rows / columns)^1/2 belongs to each matrix and is in `whole` already.
     session.launch(kernels::step_along, rate, rate * decay, b.master(), step, b.weight_of_state());
   }
 
  private:
-  /// Between a slice and a whole matrix: gathers into `whole`, or takes back from it.
-  static void move_elements(const Bundle* b, const Segment* s, View slice, View whole, bool gather) {
+  /// Between a slice and one whole matrix of a segment's stack: gathers into `whole`, or takes back from it.
+  static void move_elements(const Bundle* b, const Segment* s, Extent matrix, View slice, View whole, bool gather) {
+    const Extent here = s->part.local.size() / s->part.stack.size(), first = (s->part.stack.begin + matrix) * s->part.one.size();
+    const Range part = overlap(b->mine, {s->offset + matrix * here, s->offset + (matrix + 1) * here});
     dispatch(slice.element, [&](auto zero) {
       using T = decltype(zero);
-      each_element(*b, *s, b->mine, [&](Extent i, Extent index) {
-        gather ? whole.pointer<T>()[index] = slice.pointer<T>()[i] : slice.pointer<T>()[i] = whole.pointer<T>()[index];
+      each_element(*b, *s, part, [&](Extent i, Extent index) {
+        gather ? whole.pointer<T>()[index - first] = slice.pointer<T>()[i] : slice.pointer<T>()[i] = whole.pointer<T>()[index - first];
       });
     });
   }

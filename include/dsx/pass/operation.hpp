@@ -40,6 +40,7 @@ struct Batch {
 struct Held {
   View weight{}, gradient{};
   bool split = false;           // cut by the tensor axis
+  Extent stack = 1;             // so many matrices lie below one another: experts of this rank
   bool trained = true;
   bool touched = false;         // the gradient holds something
   bool used = false;

@@ -49,7 +49,12 @@ struct Parameter {
   Split split{};
   std::string_view tie{};  // parameters of one name are one parameter
   bool trained = true;
+  Extent stack = 1;        // so many of `shape` lie below one another and are shared out over the expert axis
   Slot slot = unnumbered;
+
+  Shape whole() const { return {stack * shape.rows, shape.columns}; }
+  /// The axes that cut it.
+  Axes cut_over() const { return (split.cut == Cut::none ? Axes::none : split.over) | (stack > 1 ? Axes::expert : Axes::none); }
 };
 
 inline bool cut_by_tensor(const Parameter& p) { return p.split.cut != Cut::none && p.split.over == Axes::tensor; }
@@ -68,26 +73,36 @@ struct Buffer {
   Slot slot = unnumbered;
 };
 
-/// The part of a parameter on one rank of its axis, and back from there to the whole.
+/// The part of a parameter on one rank of the axes that cut it, and back from there to the whole.
 struct LocalPart {
-  Shape whole{}, local{};
+  Shape one{}, whole{}, local{};  // of a stack: one matrix of it, all, those that lie here
   Split split{};
   Range units{};  // of grain, within each piece
+  Range stack{};  // of the stacked matrices
 
-  LocalPart(const Parameter& p, Extent ranks, Extent rank) : whole{p.shape}, local{p.shape}, split{p.split} {
-    if (split.cut == Cut::none) return;
-    const Extent extent = split.cut == Cut::rows ? whole.rows : whole.columns, each = split.pieces * split.grain;
-    if (each == 0 || extent % each != 0 || extent / each < ranks)
-      fail<313>(extent, split.cut == Cut::rows ? " rows" : " columns", " in ", split.pieces, " pieces by grains of ", split.grain,
-                " can't be cut for ", ranks, " ranks along ", to_text(split.over));
-    units = share({0, extent / split.pieces / split.grain}, ranks, rank);
-    (split.cut == Cut::rows ? local.rows : local.columns) = units.size() * split.grain * split.pieces;
+  LocalPart(const Parameter& p, Extent ranks, Extent rank, Extent stack_ranks = 1, Extent stack_rank = 0)
+      : one{p.shape}, whole{p.whole()}, local{p.shape}, split{p.split} {
+    if (p.stack > 1 && p.stack % stack_ranks != 0)
+      fail<314>(p.stack, " experts can't be shared out evenly over ", stack_ranks, " ranks along expert");
+    stack = p.stack > 1 ? share({0, p.stack}, stack_ranks, stack_rank) : Range{0, 1};
+    if (split.cut != Cut::none) {
+      const Extent extent = split.cut == Cut::rows ? one.rows : one.columns, each = split.pieces * split.grain;
+      if (each == 0 || extent % each != 0 || extent / each < ranks)
+        fail<313>(extent, split.cut == Cut::rows ? " rows" : " columns", " in ", split.pieces, " pieces by grains of ", split.grain,
+                  " can't be cut for ", ranks, " ranks along ", to_text(split.over));
+      units = share({0, extent / split.pieces / split.grain}, ranks, rank);
+      (split.cut == Cut::rows ? local.rows : local.columns) = units.size() * split.grain * split.pieces;
+    }
+    local.rows *= stack.size();
   }
   Extent whole_index(Extent local_index) const {
+    const Extent rows = local.rows / stack.size();  // of one
     Extent row = local_index / local.columns, column = local_index % local.columns;
-    if (split.cut == Cut::rows) row = along(row, whole.rows);
-    if (split.cut == Cut::columns) column = along(column, whole.columns);
-    return row * whole.columns + column;
+    const Extent matrix = stack.begin + row / rows;
+    row %= rows;
+    if (split.cut == Cut::rows) row = along(row, one.rows);
+    if (split.cut == Cut::columns) column = along(column, one.columns);
+    return (matrix * one.rows + row) * one.columns + column;
   }
   /// Of the cut dimension, where there is one piece.
   Range mine() const { return {units.begin * split.grain, units.end * split.grain}; }

@@ -18,6 +18,11 @@
 
 namespace dsx {
 
+/// What of a parameter lies on this rank of a mesh.
+inline LocalPart part_on(const Mesh& mesh, const Parameter& p) {
+  return {p, mesh.size(p.split.over), mesh.coordinate(p.split.over), mesh.size(Axes::expert), mesh.coordinate(Axes::expert)};
+}
+
 /// One parameter's place in its bundle.
 struct Segment {
   std::string path;

@@ -111,9 +111,7 @@ class Bundles {
 
 inline void Bundles::add(Unit unit, const std::string& path, const Parameter& p, Axes partial, const Tie& tie, const Elements& elements,
                          auto& sharding) {
-  const bool expert = p.split.over == Axes::expert;
-  const ParameterInfo info{
-      p.tie, p.shape, p.split.cut == Cut::none ? Axes::none : p.split.over, (expert ? Axes::expert_data : Axes::data) | partial, p.role, p.trained};
+  const ParameterInfo info{p.tie, p.whole(), p.cut_over(), (p.stack > 1 ? Axes::expert_data : Axes::data) | partial, p.role, p.trained};
   Bundle& bundle = find(unit, info, std::string{p.tie});
   if (bundle.segments.empty()) {
     bundle.elements = elements;
@@ -121,9 +119,8 @@ inline void Bundles::add(Unit unit, const std::string& path, const Parameter& p,
     bundle.stages = tie.stages, bundle.first_stage = tie.first_stage, bundle.tie_order = tie.order;
   }
   if (!p.tie.empty() && !bundle.segments.empty()) return;  // another use of the same parameter
-  const Axes over = p.split.over;
-  auto& s = bundle.segments.emplace_back(Segment{path, LocalPart{p, mesh_->size(over), mesh_->coordinate(over)}, p.init, bundle.size});
-  s.held.split = cut_by_tensor(p), s.held.trained = p.trained;
+  auto& s = bundle.segments.emplace_back(Segment{path, part_on(*mesh_, p), p.init, bundle.size});
+  s.held.split = cut_by_tensor(p), s.held.stack = s.part.stack.size(), s.held.trained = p.trained;
   bundle.size += s.part.local.size();
 }
 

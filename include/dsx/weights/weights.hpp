@@ -159,12 +159,12 @@ class Weights {
           if (use.path != known || &use == &uses_.back()) continue;
           if (p.tie.empty()) fail<411>("two parameters are called ", known, "; give the layers that hold them names of their own");
           const Parameter& first = parameters[use.unit][use.slot];
-          if (first.shape != p.shape || first.role != p.role || first.trained != p.trained || first.split != p.split)
+          if (first.shape != p.shape || first.stack != p.stack || first.role != p.role || first.trained != p.trained || first.split != p.split)
             fail<404>("the uses of tied parameter ", known, " disagree: one is ", first.shape.rows, " x ", first.shape.columns, ", another ",
                       p.shape.rows, " x ", p.shape.columns, "; shape, role, split and whether it is trained must be the same");
           return;
         }
-        records_.push_back({known, p.shape, p.role, p.trained});
+        records_.push_back({known, p.whole(), p.role, p.trained});
       });
     });
   }
@@ -237,10 +237,11 @@ class Weights {
     std::vector<Binding> bindings(parameters.size());
     for (Unit u = 0; u < parameters.size(); ++u) {
       for (const Parameter& p : parameters[u]) {
-        const LocalPart part{p, mesh.size(p.split.over), mesh.coordinate(p.split.over)};
+        const LocalPart part = part_on(mesh, p);
         held[u].push_back({.weight = {nullptr, part.local, element},
                            .gradient = {nullptr, part.local, elements().gradient},
                            .split = cut_by_tensor(p),
+                           .stack = part.stack.size(),
                            .trained = p.trained});
       }
       for (Held& h : held[u]) bindings[u].parameters.push_back(&h);
