@@ -10,14 +10,17 @@
 #include <dsx/recipes.hpp>
 #include <dsx/train/gpt2_files.hpp>
 #include <dsx/train/report.hpp>
+#include <dsx/train/run_options.hpp>
 
-#include "train_gpt2/flags.hpp"
+#include "command_line.hpp"
 
 namespace {
 
+struct Options : dsx::RunOptions { dsx::Gpt2Shape model{.width = 256, .heads = 8, .layers = 6}; };
+
 /// A resumed run takes its flags from the checkpoint, but for those given now. A value is the exit code.
 std::optional<int> read_flags(CLI::App& app, Options& o, int argc, char** argv) {
-  declare_flags(app, o);
+  dsx::each_flag(o, o.model, CommandLine{app});
   try {
     app.parse(argc, argv);
     if (o.list_recipes) return std::fputs(dsx::list_of_recipes().c_str(), stdout), 0;
@@ -28,9 +31,7 @@ std::optional<int> read_flags(CLI::App& app, Options& o, int argc, char** argv) 
       if (o.fit.save.empty()) o.fit.save = checkpoint.parent_path();
     }
     if (o.corpus.data.empty() && !o.dry) throw CLI::RequiredError{"--data"};
-    o.degrees = o.mesh.empty() ? dsx::Degrees{.data = std::max<dsx::Extent>(o.ranks, 1)} : dsx::parse_degrees(o.mesh);
-    const auto environment = [](const char* name) -> const char* { return std::getenv(name); };
-    if (o.ranks == 0 && dsx::choose_launch(0, environment).ranks == 1) o.ranks = o.degrees.ranks();
+    dsx::settle_ranks(o);
   } catch (const CLI::ParseError& e) {
     return app.exit(e) == 0 ? 0 : 1;
   } catch (const std::exception& e) {
@@ -88,10 +89,7 @@ void train(Options o, const std::string& settings, dsx::Session& session) {
   if (!o.export_to.empty() && session.is_root()) dsx::make_folders(o.export_to);  // or it is refused now, not at the end
   o.fit.tokens = o.feed.batch * o.feed.context;
   const bool finished = dsx::fit(trainer, progress, o.fit, parts);
-  if (!o.export_to.empty()) {
-    dsx::export_gpt2(o.export_to, weights, config, tokenizer);
-    progress.say(dsx::concat("exported ", o.export_to));
-  }
+  if (!o.export_to.empty()) dsx::export_gpt2(o.export_to, weights, config, tokenizer), progress.say(dsx::concat("exported ", o.export_to));
   if (!finished) progress.say(o.fit.save.empty() ? "stopped; without --save nothing is kept"
                                                  : dsx::concat("stopped; go on with: train_gpt2 --resume ", o.fit.save));
 }

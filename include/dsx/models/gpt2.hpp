@@ -5,6 +5,7 @@
 ///     auto model = make_gpt2({.vocabulary = 50257, .positions = 1024, .width = 768, .heads = 12, .layers = 12});
 #pragma once
 
+#include <dsx/core/flag.hpp>
 #include <dsx/io/name_pattern.hpp>
 #include <dsx/nn/block.hpp>
 #include <dsx/nn/embedding.hpp>
@@ -20,6 +21,13 @@ struct Gpt2Shape {
   double epsilon = 1e-5;
   Gelu gelu = Gelu::tanh;
 };
+
+void each_flag(Gpt2Shape& s, auto&& flag) {
+  flag({"Model", "--layers", "blocks", 1}, s.layers);
+  flag({"Model", "--width", "channels of the residual stream", 1}, s.width);
+  flag({"Model", "--heads", "heads of attention", 1}, s.heads);
+  flag({"Model", "--dropout", "rate: of embeddings, attention's probabilities and what joins the stream", 0, 0.99}, s.dropout);
+}
 
 using Gpt2Block = PreNormBlock<LayerNorm, CausalAttention, Mlp>;
 using Gpt2 = Sequential<Named<Embedding>, Named<Repeat<Gpt2Block>>, Named<Chain<Named<LayerNorm>, Named<Head>>>>;
