@@ -213,7 +213,7 @@ TEST_CASE("what can't be trained gets one line with its values and exit code 1")
                         {"--rate nan", "--rate: nan is no number from 0 up"},
                         {"--keep 0", "--keep: 0 is no number from 1 up"},
                         {"--save text.txt/run", "dsx-E602: can't create the folder '" + place.path("text.txt/run")},
-                        {"--export text.txt/hub", "dsx-E602: can't create the folder 'text.txt/hub'"},
+                        {"--export text.txt/hub", "/text.txt/hub': Not a directory"},
                         {"--tokenizer absent", "dsx-E601"},
                         {"--load " DSX_GOLDEN "/gpt2_tiny", "dsx-E712"},
                         {"--resume absent", "dsx-E670"}};
