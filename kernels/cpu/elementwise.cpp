@@ -6,6 +6,8 @@
 
 #include "cuda/launchers.hpp"
 
+#include <dsx/place/memory_resource.hpp>
+
 namespace dsx::kernels {
 namespace {
 
@@ -25,6 +27,7 @@ void convert(std::string_view kernel, const View& from, const View& to, bool acc
 }  // namespace
 
 void copy(View from, View to) {
+  if (const Stream* s = gpu_stream("copy", {from, to})) return dsx::copy(to, from, *s);
   if (from.element != to.element) return convert("copy", from, to, false);
   on_host("copy", {from, to});
   same_shape("copy", from, to);
@@ -42,6 +45,7 @@ void copy_columns(View from, Range columns, View to, Range to_columns) {
 }
 
 void zero(View x) {
+  if (const Stream* s = gpu_stream("zero", {x})) return fill(x.data, std::byte{0}, x.bytes(), *s);
   on_host("zero", {x});
   const Extent each = bytes_of(x.element);
   in_ranges(x.size(), 1, [&](Range r) { std::memset(x.pointer<std::byte>() + r.begin * each, 0, r.size() * each); });
@@ -99,7 +103,7 @@ void column_sums(View dy_RC, Grad dbias_C) {
 }
 
 void gelu(View x, View y, Gelu form) {
-  if (x.place == Place::cuda) return cuda::gelu(x, y, form, nullptr);
+  if (const Stream* s = gpu_stream("gelu", {x, y})) return cuda::gelu(x, y, form, s->handle());
   on_host("gelu", {x, y});
   same_shape("gelu", x, y), same_element("gelu", x, y);
   dispatch(x.element, [&](auto zero) {
@@ -110,7 +114,7 @@ void gelu(View x, View y, Gelu form) {
 }
 
 void gelu_pullback(View x, View dy, Grad dx, Gelu form) {
-  if (x.place == Place::cuda) return cuda::gelu_pullback(x, dy, dx, form, nullptr);
+  if (const Stream* s = gpu_stream("gelu_pullback", {x, dy, dx.view})) return cuda::gelu_pullback(x, dy, dx, form, s->handle());
   on_host("gelu_pullback", {x, dy, dx.view});
   same_shape("gelu_pullback", x, dy, dx.view), same_element("gelu_pullback", x, dy);
   dispatch_grad("gelu_pullback", x.element, dx.view.element, [&](auto zero, auto grad_zero) {

@@ -23,7 +23,8 @@ void check(std::string_view kernel, const View& x_RC, const View& weights_C, con
 }  // namespace
 
 void layer_norm(View x_RC, View gain_C, View bias_C, double epsilon, View y_RC, View stats_R2) {
-  if (x_RC.place == Place::cuda) return cuda::layer_norm(x_RC, gain_C, bias_C, epsilon, y_RC, stats_R2, nullptr);
+  if (const Stream* s = gpu_stream("layer_norm", {x_RC, gain_C, bias_C, y_RC, stats_R2}))
+    return cuda::layer_norm(x_RC, gain_C, bias_C, epsilon, y_RC, stats_R2, s->handle());
   on_host("layer_norm", {x_RC, gain_C, bias_C, y_RC, stats_R2});
   same_shape("layer_norm", x_RC, y_RC), same_shape("layer_norm", gain_C, bias_C), same_element("layer_norm", x_RC, gain_C, bias_C, y_RC);
   check("layer_norm", x_RC, gain_C, stats_R2);
@@ -39,7 +40,8 @@ void layer_norm(View x_RC, View gain_C, View bias_C, double epsilon, View y_RC, 
 }
 
 void layer_norm_inputs(View x_RC, View gain_C, View stats_R2, View dy_RC, Grad dx_RC) {
-  if (x_RC.place == Place::cuda) return cuda::layer_norm_inputs(x_RC, gain_C, stats_R2, dy_RC, dx_RC, nullptr);
+  if (const Stream* s = gpu_stream("layer_norm_inputs", {x_RC, gain_C, stats_R2, dy_RC, dx_RC.view}))
+    return cuda::layer_norm_inputs(x_RC, gain_C, stats_R2, dy_RC, dx_RC, s->handle());
   on_host("layer_norm_inputs", {x_RC, gain_C, stats_R2, dy_RC, dx_RC.view});
   same_shape("layer_norm_inputs", x_RC, dy_RC, dx_RC.view), same_element("layer_norm_inputs", x_RC, gain_C, dy_RC);
   check("layer_norm_inputs", x_RC, gain_C, stats_R2);
@@ -56,7 +58,8 @@ void layer_norm_inputs(View x_RC, View gain_C, View stats_R2, View dy_RC, Grad d
 }
 
 void layer_norm_weights(View x_RC, View stats_R2, View dy_RC, Grad dgain_C, Grad dbias_C) {
-  if (x_RC.place == Place::cuda) return cuda::layer_norm_weights(x_RC, stats_R2, dy_RC, dgain_C, dbias_C, View{}, nullptr);
+  if (const Stream* s = gpu_stream("layer_norm_weights", {x_RC, stats_R2, dy_RC, dgain_C.view, dbias_C.view}))
+    return cuda::layer_norm_weights(x_RC, stats_R2, dy_RC, dgain_C, dbias_C, View{}, s->handle());
   on_host("layer_norm_weights", {x_RC, stats_R2, dy_RC, dgain_C.view, dbias_C.view});
   same_shape("layer_norm_weights", x_RC, dy_RC), same_shape("layer_norm_weights", dgain_C.view, dbias_C.view);
   same_element("layer_norm_weights", x_RC, dy_RC), same_element("layer_norm_weights", dgain_C.view, dbias_C.view);

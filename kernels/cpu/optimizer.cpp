@@ -4,6 +4,8 @@
 #include "optimizer_body.hpp"
 #include "support.hpp"
 
+#include "cuda/launchers.hpp"
+
 namespace dsx::kernels {
 namespace {
 
@@ -47,6 +49,12 @@ void same_states(std::string_view kernel, const View& master, const View& gradie
 }  // namespace
 
 void adamw(const AdamWStep& step, View master, View gradient, View first, View second, View weights) {
+  if (const Stream* s = gpu_stream("adamw", {master, gradient, first, second, weights})) {
+    static_assert(sizeof(cuda::StepState) <= Stream::step_bytes);
+    auto* const state = static_cast<cuda::StepState*>(s->step_memory());
+    cuda::set(state, {step.rate, step.scale, step.correction_1, step.correction_2, 0}, s->handle());
+    return cuda::adamw(state, {step.beta_1, step.beta_2, step.epsilon, step.decay}, master, gradient, first, second, weights, s->handle());
+  }
   same_states("adamw", master, gradient, weights, {first, second});
   dispatch_optimizer("adamw", master.element, gradient.element, cast_element(master, weights), [&]<class W, class G, class O>(Types<W, G, O>) {
     const auto& body = pick<OptimizerBody<W, G, O>>();

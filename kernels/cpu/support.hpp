@@ -9,6 +9,7 @@
 #pragma once
 
 #include <dsx/core/error.hpp>
+#include <dsx/place/stream.hpp>
 #include <dsx/tensor/view.hpp>
 
 #if DSX_HAS_OPENMP
@@ -95,7 +96,15 @@ void in_ranges(Extent count, Extent each, const F& f) {
 inline void on_host(std::string_view kernel, std::initializer_list<View> views) {
   for (const View& v : views)
     if (v.place != Place::cpu && v.size())
-      fail<405>("kernels::", kernel, " has no body for values on a CUDA device in this build; move them to the host or build with CUDA");
+      fail<405>("kernels::", kernel, " has no body for values on a GPU; move them to the host");
+}
+
+/// The GPU's stream that a kernel with these operands is enqueued in; null where they lie on the host. dsx-E809 for operands at two places.
+inline const Stream* gpu_stream(std::string_view kernel, std::initializer_list<View> views) {
+  Extent on_gpu = 0, all = 0;
+  for (const View& v : views) all += v.size() > 0, on_gpu += v.size() > 0 && v.place == Place::cuda;
+  if (on_gpu != 0 && on_gpu != all) fail<809>("kernels::", kernel, " got ", on_gpu, " operands on a GPU and ", all - on_gpu, " on the host");
+  return on_gpu != 0 ? &gpu_launch_stream() : nullptr;
 }
 
 template <class... Views>

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /// AdamW in one pass over a slice: master weights, both moments and the gradient are read once, weights and moments written once.
 ///
+///     cuda::set(state, {.rate = 3e-4, .scale = clip, .correction_1 = 1 - 0.9}, stream);
 ///     cuda::adamw(state, {.decay = 0.1}, master, gradient, first, second, weights, stream);
 ///
 /// The numbers of the step are read from device memory and derived in double by one thread a block, so that f32 weights
@@ -11,9 +12,6 @@
 
 namespace dsx::cuda {
 namespace {
-
-constexpr int threads = 256;
-constexpr Extent most_blocks = 2048;
 
 template <class W, class G>
 struct Slice {
@@ -73,25 +71,29 @@ __global__ void __launch_bounds__(threads) adamw_kernel(const StepState* state, 
   }
 }
 
+__global__ void set_kernel(StepState* state, StepState now) { *state = now; }
+
 template <class W, class G>
 void run(const StepState* state, const AdamWConstants& c, View master, View gradient, View first, View second, View weights, StreamHandle stream) {
   const bool copies = weights.data && weights.data != master.data;
   if (copies && !(weights.element == Element::bf16 && std::is_same_v<W, float>))
     fail<405>("AdamW on the GPU casts f32 weights to bf16, not ", name_of(master.element), " to ", name_of(weights.element));
   const Slice<W, G> slice{
-      master.pointer<W>(), gradient.pointer<G>(), first.pointer<W>(), second.pointer<W>(), copies ? weights.pointer<bf16>() : nullptr, master.size()};
+      master.address<W>(), gradient.address<G>(), first.address<W>(), second.address<W>(), copies ? weights.address<bf16>() : nullptr, master.size()};
   if (slice.size == 0) return;
   constexpr int width = full_width<W>;
   const bool packed = aligned<width>(slice.master) && aligned<width>(slice.gradient) && aligned<width>(slice.first) && aligned<width>(slice.second) &&
                       aligned<width>(slice.weights);
   const Betas<W> betas{W(c.beta_1), W(1 - c.beta_1), W(c.beta_2), W(1 - c.beta_2), W(c.epsilon)};
   const Extent pieces = packed ? slice.size / width + slice.size % width : slice.size;
-  const dim3 grid(unsigned(std::min((pieces + threads - 1) / threads, most_blocks)));
+  const dim3 grid = grid_for(pieces);
   if (packed) launch(adamw_kernel<width, W, G>, grid, dim3(threads), 0, stream, state, c.decay, betas, slice);
   else launch(adamw_kernel<1, W, G>, grid, dim3(threads), 0, stream, state, c.decay, betas, slice);
 }
 
 }  // namespace
+
+void set(StepState* state, const StepState& now, StreamHandle stream) { launch(set_kernel, dim3(1), dim3(1), 0, stream, state, now); }
 
 void adamw(const StepState* state, const AdamWConstants& constants, View master, View gradient, View first, View second, View weights,
            StreamHandle stream) {

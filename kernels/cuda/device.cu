@@ -29,7 +29,14 @@ int device_count() {
   return 0;  // no driver or no device: this machine has none
 }
 void select_device(int device) { check(cudaSetDevice(device), "cudaSetDevice"); }
-void require() {}
+void require() {
+  int count = 0;
+  const cudaError_t error = cudaGetDeviceCount(&count);
+  if (error == cudaSuccess && count > 0) return;
+  cudaGetLastError();
+  fail<805>("the CUDA runtime finds no GPU on this machine (", error == cudaSuccess ? "no device" : cudaGetErrorString(error),
+            "); run on Place::cpu, or plan with a dry session, which needs none");
+}
 
 void* create_stream() {
   cudaStream_t stream = nullptr;
@@ -71,6 +78,17 @@ void* allocate(Extent bytes) {
   return memory;
 }
 void deallocate(void* memory) noexcept { cudaFree(memory); }
+void* allocate_pinned(Extent bytes) {
+  void* memory = nullptr;
+  const cudaError_t error = cudaMallocHost(&memory, bytes > 0 ? bytes : 1);
+  if (error == cudaErrorMemoryAllocation) {
+    cudaGetLastError();
+    fail<803>(bytes, " bytes of pinned memory can't be had from the operating system");
+  }
+  check(error, "cudaMallocHost");
+  return memory;
+}
+void deallocate_pinned(void* memory) noexcept { cudaFreeHost(memory); }
 void copy(void* to, const void* from, Extent bytes, void* stream) {
   check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, stream_of(stream)), "cudaMemcpyAsync");
 }

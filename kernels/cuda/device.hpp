@@ -16,7 +16,7 @@ namespace dsx::cuda {
 
 int device_count();
 void select_device(int device);
-/// Throws dsx-E801 in a build without CUDA.
+/// Throws dsx-E801 in a build without CUDA, dsx-E805 on a machine without a GPU.
 void require();
 
 void* create_stream();
@@ -32,6 +32,9 @@ void synchronize_event(void* event);
 
 void* allocate(Extent bytes);
 void deallocate(void* memory) noexcept;
+/// Memory of the host that a GPU's copy engine reaches.
+void* allocate_pinned(Extent bytes);
+void deallocate_pinned(void* memory) noexcept;
 void copy(void* to, const void* from, Extent bytes, void* stream);
 void fill(void* to, std::byte value, Extent bytes, void* stream);
 

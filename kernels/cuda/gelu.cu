@@ -10,9 +10,6 @@
 namespace dsx::cuda {
 namespace {
 
-constexpr int threads = 256;
-constexpr Extent most_blocks = 2048;  // some waves of the largest device; the same on each, so that order never varies
-
 /// Calls visit(element, width) for packs, then for single elements, of this thread.
 template <int width, class F>
 __device__ void for_my_elements(Extent size, F visit) {
@@ -83,20 +80,20 @@ template <class T, class F>
 void launch_elementwise(Extent size, bool packed, const F& f, StreamHandle stream) {
   if (size == 0) return;
   const Extent width = packed ? full_width<T> : 1, pieces = size / width + size % width;
-  const dim3 grid(unsigned(std::min((pieces + threads - 1) / threads, most_blocks)));
+  const dim3 grid = grid_for(pieces);
   if (packed) launch(elementwise_kernel<full_width<T>, F>, grid, dim3(threads), 0, stream, size, f);
   else launch(elementwise_kernel<1, F>, grid, dim3(threads), 0, stream, size, f);
 }
 
 template <class T, Gelu form>
 void forward(View x, View y, StreamHandle stream) {
-  const Forward<T, form> f{x.pointer<T>(), y.pointer<T>()};
+  const Forward<T, form> f{x.address<T>(), y.address<T>()};
   launch_elementwise<T>(x.size(), aligned<full_width<T>>(f.x) && aligned<full_width<T>>(f.y), f, stream);
 }
 
 template <class T, Gelu form>
 void pullback(View x, View dy, Grad dx, StreamHandle stream) {
-  const Pullback<T, form> f{x.pointer<T>(), dy.pointer<T>(), dx.view.pointer<T>(), dx.accumulate};
+  const Pullback<T, form> f{x.address<T>(), dy.address<T>(), dx.view.address<T>(), dx.accumulate};
   launch_elementwise<T>(x.size(), aligned<full_width<T>>(f.x) && aligned<full_width<T>>(f.dy) && aligned<full_width<T>>(f.dx), f, stream);
 }
 

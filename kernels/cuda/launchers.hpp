@@ -26,7 +26,7 @@ Shape layer_norm_scratch(Shape x_RC);
 void gelu(View x, View y, Gelu form, StreamHandle stream);
 void gelu_pullback(View x, View dy, Grad dx, Gelu form, StreamHandle stream);
 
-/// What changes from step to step, in device memory, so that a captured graph stays valid: the host rewrites it before each replay.
+/// What changes from step to step, in device memory, so that a captured graph stays valid.
 struct StepState {
   double rate = 0;
   double scale = 1;                           // of gradients: clipping, loss scale, mean over ranks
@@ -36,6 +36,9 @@ struct StepState {
 struct AdamWConstants {
   double beta_1 = 0.9, beta_2 = 0.999, epsilon = 1e-8, decay = 0;
 };
+/// Writes *state, which lies in device memory, in the stream's order. The numbers travel as the kernel's argument, so that no buffer of
+/// the host has to stay as it is meanwhile. A captured step leaves this call outside: it precedes each replay.
+void set(StepState* state, const StepState& now, StreamHandle stream);
 /// `state` points into device memory. Master and moments: f32, or f64; gradient: as master, or bf16 beside f32. `weights` gets the
 /// bf16 result; a view without memory, or of master itself, gets nothing.
 void adamw(const StepState* state, const AdamWConstants& constants, View master, View gradient, View first, View second, View weights,

@@ -272,11 +272,11 @@ void layer_norm(View x, View gain, View bias, double epsilon, View y, View stats
     using G = decltype(weight_zero);
     constexpr int full = full_width<T>;
     const Plan<T> plan{x.shape, 1};
-    const bool packed = x.shape.columns % full == 0 && aligned<full>(x.pointer<T>()) && aligned<full>(y.pointer<T>()) &&
-                        aligned<full>(gain.pointer<G>()) && aligned<full>(bias.pointer<G>());
+    const bool packed = x.shape.columns % full == 0 && aligned<full>(x.address<T>()) && aligned<full>(y.address<T>()) &&
+                        aligned<full>(gain.address<G>()) && aligned<full>(bias.address<G>());
     choose<T>(plan.by_warp, packed, [&](auto team, auto width) {
-      launch(forward_kernel<T, G, team(), width()>, plan.grid, plan.block, plan.shared_bytes, stream, x.pointer<T>(), gain.pointer<G>(),
-             bias.pointer<G>(), Wide<T>(epsilon), y.pointer<T>(), stats.pointer<Wide<T>>(), Sizes{x.shape.rows, x.shape.columns, plan.kept});
+      launch(forward_kernel<T, G, team(), width()>, plan.grid, plan.block, plan.shared_bytes, stream, x.address<T>(), gain.address<G>(),
+             bias.address<G>(), Wide<T>(epsilon), y.address<T>(), stats.address<Wide<T>>(), Sizes{x.shape.rows, x.shape.columns, plan.kept});
     });
   });
 }
@@ -288,11 +288,11 @@ void layer_norm_inputs(View x, View gain, View stats, View dy, Grad dx, StreamHa
     using G = decltype(weight_zero);
     constexpr int full = full_width<T>;
     const Plan<T> plan{x.shape, 2};
-    const bool packed = x.shape.columns % full == 0 && aligned<full>(x.pointer<T>()) && aligned<full>(dy.pointer<T>()) &&
-                        aligned<full>(dx.view.pointer<T>()) && aligned<full>(gain.pointer<G>());
+    const bool packed = x.shape.columns % full == 0 && aligned<full>(x.address<T>()) && aligned<full>(dy.address<T>()) &&
+                        aligned<full>(dx.view.address<T>()) && aligned<full>(gain.address<G>());
     choose<T>(plan.by_warp, packed, [&](auto team, auto width) {
-      launch(inputs_kernel<T, G, team(), width()>, plan.grid, plan.block, plan.shared_bytes, stream, x.pointer<T>(), gain.pointer<G>(),
-             stats.pointer<Wide<T>>(), dy.pointer<T>(), dx.view.pointer<T>(), dx.accumulate, Sizes{x.shape.rows, x.shape.columns, plan.kept});
+      launch(inputs_kernel<T, G, team(), width()>, plan.grid, plan.block, plan.shared_bytes, stream, x.address<T>(), gain.address<G>(),
+             stats.address<Wide<T>>(), dy.address<T>(), dx.view.address<T>(), dx.accumulate, Sizes{x.shape.rows, x.shape.columns, plan.kept});
     });
   });
 }
@@ -310,17 +310,17 @@ void layer_norm_weights(View x, View stats, View dy, Grad dgain, Grad dbias, Vie
     using W = Wide<T>;
     constexpr int full = full_width<T>;
     const Extent columns = x.shape.columns, slabs = scratch.data ? std::max<Extent>(layer_norm_scratch(x.shape).rows / 2, 1) : 1;
-    const Gradients<G> gradients{dgain.view.pointer<G>(), dbias.view.pointer<G>(), dgain.accumulate, dbias.accumulate};
-    const bool packed = columns % full == 0 && aligned<full>(x.pointer<T>()) && aligned<full>(dy.pointer<T>());
+    const Gradients<G> gradients{dgain.view.address<G>(), dbias.view.address<G>(), dgain.accumulate, dbias.accumulate};
+    const bool packed = columns % full == 0 && aligned<full>(x.address<T>()) && aligned<full>(dy.address<T>());
     const auto first_stage = [&](auto width) {
       constexpr Extent tile = warp * width();
       launch(column_sums_kernel<T, G, width()>, dim3(unsigned((columns + tile - 1) / tile), unsigned(slabs)), dim3(warp * lines), 0, stream,
-             x.pointer<T>(), stats.pointer<W>(), dy.pointer<T>(), scratch.pointer<W>(), gradients, x.shape.rows, columns);
+             x.address<T>(), stats.address<W>(), dy.address<T>(), scratch.address<W>(), gradients, x.shape.rows, columns);
     };
     if (packed) first_stage(std::integral_constant<int, full>{});
     else first_stage(std::integral_constant<int, 1>{});
     if (slabs > 1)
-      launch(slab_sums_kernel<W, G>, dim3(unsigned((columns + block_team - 1) / block_team)), dim3(block_team), 0, stream, scratch.pointer<W>(),
+      launch(slab_sums_kernel<W, G>, dim3(unsigned((columns + block_team - 1) / block_team)), dim3(block_team), 0, stream, scratch.address<W>(),
              gradients, slabs, columns);
   });
 }

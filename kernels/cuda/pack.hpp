@@ -15,11 +15,17 @@
 #include <cuda_bf16.h>
 #endif
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
 
 namespace dsx::cuda {
+
+/// Of kernels that walk over elements at the stride of their grid: the same on each device, so that order never varies.
+inline constexpr int threads = 256;
+inline constexpr Extent most_blocks = 2048;  // some waves of the largest device
+inline dim3 grid_for(Extent pieces) { return dim3(unsigned(std::min((pieces + threads - 1) / threads, most_blocks))); }
 
 /// Elements of T in 16 bytes.
 template <class T>

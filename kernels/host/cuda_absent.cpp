@@ -32,6 +32,8 @@ void synchronize_event(void*) { refuse(); }
 
 void* allocate(Extent) { refuse(); }
 void deallocate(void*) noexcept {}
+void* allocate_pinned(Extent) { refuse(); }
+void deallocate_pinned(void*) noexcept {}
 void copy(void*, const void*, Extent, void*) { refuse(); }
 void fill(void*, std::byte, Extent, void*) { refuse(); }
 
@@ -41,6 +43,7 @@ void layer_norm_weights(View, View, View, Grad, Grad, View, StreamHandle) { refu
 Shape layer_norm_scratch(Shape) { refuse(); }
 void gelu(View, View, Gelu, StreamHandle) { refuse(); }
 void gelu_pullback(View, View, Grad, Gelu, StreamHandle) { refuse(); }
+void set(StepState*, const StepState&, StreamHandle) { refuse(); }
 void adamw(const StepState*, const AdamWConstants&, View, View, View, View, View, StreamHandle) { refuse(); }
 
 }  // namespace dsx::cuda

@@ -6,10 +6,9 @@
 ///     fill(memory, std::byte{0}, bytes, stream);   // done when it returns
 #include "../cuda/device.hpp"
 
-#include <dsx/core/error.hpp>
+#include <dsx/core/on_exception.hpp>
 #include <dsx/place/event.hpp>
 #include <dsx/place/memory_resource.hpp>
-#include <dsx/tensor/view.hpp>
 
 #include <sys/mman.h>
 
@@ -21,16 +20,24 @@
 namespace dsx {
 
 Stream::Stream(Place place) : place_{place} {
-  if (place == Place::cuda) handle_ = cuda::create_stream();
+  if (place == Place::cpu) return;
+  cuda::require();
+  handle_ = cuda::create_stream();
+  const OnException destroy{[&] { cuda::destroy_stream(handle_); }};
+  step_memory_ = cuda::allocate(step_bytes);
 }
-Stream::Stream(Stream&& other) noexcept : place_{other.place_}, handle_{std::exchange(other.handle_, nullptr)} {}
+Stream::Stream(Stream&& other) noexcept
+    : place_{other.place_}, handle_{std::exchange(other.handle_, nullptr)}, step_memory_{std::exchange(other.step_memory_, nullptr)} {}
 Stream& Stream::operator=(Stream&& other) noexcept {
   std::swap(place_, other.place_);
   std::swap(handle_, other.handle_);
+  std::swap(step_memory_, other.step_memory_);
   return *this;
 }
 Stream::~Stream() {
-  if (handle_) cuda::destroy_stream(handle_);
+  if (!handle_) return;
+  cuda::deallocate(step_memory_);
+  cuda::destroy_stream(handle_);
 }
 void Stream::wait(const Event& event) {
   if (event.place() == Place::cpu) return;  // passed long ago
@@ -41,11 +48,29 @@ void Stream::synchronize() const {
   if (place_ == Place::cuda) cuda::synchronize_stream(handle_);
 }
 
+namespace {
+thread_local const Stream* launch_stream = nullptr;
+}
+
+LaunchScope::LaunchScope(const Stream& stream) noexcept : before_{std::exchange(launch_stream, &stream)} {}
+LaunchScope::~LaunchScope() { launch_stream = before_; }
+const Stream& gpu_launch_stream() {
+  if (!launch_stream || launch_stream->place() != Place::cuda)
+    fail<807>("a kernel is called for values on a GPU, but ", launch_stream ? "in a stream of the CPU" : "outside of every launch",
+              "; call it through session.launch(), or keep a LaunchScope");
+  return *launch_stream;
+}
+
 int cuda_device_count() { return cuda::device_count(); }
-void select_cuda_device(int device) { cuda::select_device(device); }
+void select_cuda_device(int device) {
+  cuda::require();
+  cuda::select_device(device);
+}
 
 Event::Event(Place place) : place_{place} {
-  if (place == Place::cuda) handle_ = cuda::create_event();
+  if (place == Place::cpu) return;
+  cuda::require();
+  handle_ = cuda::create_event();
 }
 Event::Event(Event&& other) noexcept : place_{other.place_}, handle_{std::exchange(other.handle_, nullptr)} {}
 Event& Event::operator=(Event&& other) noexcept {
@@ -73,7 +98,6 @@ namespace {
 
 constexpr Extent page = 4096;
 constexpr Extent big = 256 * 1024;      // from here on pages come straight from the kernel, zero and untouched
-constexpr Extent gpu_alignment = 256;   // what cudaMalloc promises
 
 bool is_mapped(Extent bytes) { return bytes >= big; }
 
@@ -100,35 +124,47 @@ void* allocate_on_host(Extent bytes, Extent alignment) {
 }  // namespace
 
 void* MemoryResource::allocate(Extent bytes, Extent alignment) {
-  if (place_ == Place::cpu) return allocate_on_host(bytes, alignment);
-  if (alignment > gpu_alignment) fail<803>(bytes, " bytes aligned to ", alignment, " can't be had on the GPU, which aligns to ", gpu_alignment);
-  return cuda::allocate(bytes);
+  if (place_ == Place::cpu && !pinned_) return allocate_on_host(bytes, alignment);
+  if (const Extent most = alignment_at(Place::cuda); alignment > most)
+    fail<803>(bytes, " bytes aligned to ", alignment, " can't be had from the CUDA runtime, which aligns to ", most);
+  return pinned_ ? cuda::allocate_pinned(bytes) : cuda::allocate(bytes);
 }
 
 void MemoryResource::deallocate(void* memory, Extent bytes) noexcept {
   if (!memory) return;
-  if (place_ == Place::cuda) cuda::deallocate(memory);
+  if (pinned_) cuda::deallocate_pinned(memory);
+  else if (place_ == Place::cuda) cuda::deallocate(memory);
   else if (is_mapped(bytes)) munmap(memory, round_up(bytes, page));
   else std::free(memory);
 }
 
-MemoryResource& resource(Place place) {
-  static MemoryResource cpu{Place::cpu}, gpu{Place::cuda};
+MemoryResource& resource(Place place, Tier tier) {
+  static MemoryResource cpu{Place::cpu}, pinned{Place::cpu, true}, gpu{Place::cuda};
+  if (tier == Tier::disk) fail<808>("what rests on the disk has no address; read it into memory of the host or the device");
   if (place == Place::cpu) return cpu;
   cuda::require();
-  return gpu;
+  return tier == Tier::host ? pinned : gpu;
 }
 
-void copy(void* to, const void* from, Extent bytes, Stream& stream) {
+void copy(void* to, const void* from, Extent bytes, const Stream& stream) {
   if (bytes == 0) return;
   if (stream.place() == Place::cuda) cuda::copy(to, from, bytes, stream.handle());
   else std::memmove(to, from, bytes);
 }
 
-void fill(void* to, std::byte value, Extent bytes, Stream& stream) {
+void fill(void* to, std::byte value, Extent bytes, const Stream& stream) {
   if (bytes == 0) return;
   if (stream.place() == Place::cuda) cuda::fill(to, value, bytes, stream.handle());
   else std::memset(to, int(value), bytes);
+}
+
+void copy(View to, View from, const Stream& stream) {
+  if (to.size() != from.size())
+    fail<301>("a copy of ", from.shape.rows, " x ", from.shape.columns, " elements to ", to.shape.rows, " x ", to.shape.columns);
+  if (to.element != from.element) fail<405>("a copy between places keeps the element; it can't turn ", name_of(from.element), " into ", name_of(to.element));
+  if (stream.place() == Place::cpu && (to.place != Place::cpu || from.place != Place::cpu))
+    fail<807>("a copy from ", name_of(from.place), " to ", name_of(to.place), " is enqueued in a stream of the CPU; a GPU's is needed");
+  copy(to.data, from.data, to.bytes(), stream);
 }
 
 }  // namespace dsx

@@ -14,6 +14,7 @@
 #include <cstring>
 #include <fstream>
 #include <string>
+#include <thread>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -126,12 +127,56 @@ TEST_CASE("host memory that cannot be had is refused with its size") {
 
 TEST_CASE("a GPU is refused by number where there is none") {
   if (cuda_device_count() > 0) return;
-  // 801: built without CUDA. 802: built with it, on a machine without a device or driver.
+  // 801: built without CUDA. 805: built with it, on a machine without a device or driver.
   const int number = number_of([] { Stream{Place::cuda}; });
-  CHECK((number == 801 || number == 802));
+  CHECK((number == 801 || number == 805));
   CHECK(number_of([] { Event{Place::cuda}; }) == number);
   CHECK(number_of([] { select_cuda_device(0); }) == number);
-  CHECK(number_of([] { resource(Place::cuda).allocate(64, 64); }) == number);
+  CHECK(number_of([] { resource(Place::cuda); }) == number);
+  CHECK(number_of([] { resource(Place::cuda, Tier::host); }) == number);
+}
+
+TEST_CASE("the disk has no addresses, and the host's memory is the CPU's own") {
+  CHECK(number_of([] { resource(Place::cpu, Tier::disk); }) == 808);
+  CHECK(number_of([] { resource(Place::cuda, Tier::disk); }) == 808);
+  CHECK(&resource(Place::cpu, Tier::host) == &resource(Place::cpu));
+  CHECK_FALSE(resource(Place::cpu).pinned());
+}
+
+TEST_CASE("views on the host are copied by the CPU's stream if they fit") {
+  Stream stream{Place::cpu};
+  std::vector<float> in{1, 2, 3, 4, 5, 6}, out(6);
+  const View from{in.data(), {2, 3}, Element::f32}, to{out.data(), {3, 2}, Element::f32};
+  copy(to, from, stream);
+  CHECK(out == in);
+  CHECK(number_of([&] { copy(to, from.rows({0, 1}), stream); }) == 301);
+  View other = from;
+  other.element = Element::i32;
+  CHECK(number_of([&] { copy(to, other, stream); }) == 405);
+  other = from, other.place = Place::cuda;
+  CHECK(number_of([&] { copy(to, other, stream); }) == 807);
+  CHECK(number_of([&] { copy(other, from, stream); }) == 807);
+}
+
+TEST_CASE("code of the host can't read or write a view on a GPU") {
+  float number = 1;
+  const View here{&number, {1, 1}, Element::f32}, there{&number, {1, 1}, Element::f32, Place::cuda, nullptr};
+  CHECK(here.at<float>(0, 0) == 1);
+  CHECK(number_of([&] { there.pointer<float>(); }) == 806);
+  CHECK(number_of([&] { there.as<float>(); }) == 806);
+  CHECK(number_of([&] { there.at<float>(0, 0) = 2; }) == 806);
+  CHECK(there.address<float>() == &number);
+  const View planned{nullptr, {1, 1}, Element::f32, Place::cuda, nullptr};
+  CHECK(planned.as<float>().empty());
+}
+
+TEST_CASE("a launch's stream is the innermost scope's, of each thread its own") {
+  const Stream cpu{Place::cpu};
+  CHECK_THROWS_WITH_AS(gpu_launch_stream(), doctest::Contains("outside of every launch"), Error);
+  const LaunchScope scope{cpu};
+  CHECK_THROWS_WITH_AS(gpu_launch_stream(), doctest::Contains("a stream of the CPU"), Error);
+  std::thread{[] { CHECK_THROWS_WITH_AS(gpu_launch_stream(), doctest::Contains("outside of every launch"), Error); }}.join();
+  CHECK(number_of([] { gpu_launch_stream(); }) == 807);
 }
 
 TEST_CASE("a GPU names the failed call, refuses alignments that it can't have, and its events meet the CPU's streams") {

@@ -24,7 +24,9 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <deque>
 #include <exception>
+#include <functional>
 #include <map>
 #include <memory>
 #include <new>
@@ -671,16 +673,43 @@ inline unsigned ballot(unsigned mask, bool vote, const char* operation, const Wh
 
 }  // namespace dsx::emulation
 
+namespace dsx::emulation {
+
+/// A stream's work, which lies undone until somebody waits for it: who reads a result without waiting reads what was there before.
+class Queue {
+ public:
+  void add(std::function<void()> work) { works_.push_back(std::move(work)), ++added_; }
+  std::uint64_t added() const { return added_; }
+  std::uint64_t done() const { return added_ - works_.size(); }
+  void run_until(std::uint64_t count) {
+    while (done() < count) {
+      const auto work = std::move(works_.front());
+      works_.pop_front();
+      work();
+    }
+  }
+
+ private:
+  std::deque<std::function<void()>> works_{};
+  std::uint64_t added_ = 0;
+};
+
+}  // namespace dsx::emulation
+
 namespace dsx::cuda {
 
 template <class T>
 using SharedArray = emulation::SharedArray<T>;
 
-/// As in kernels/cuda/launch.hpp; returns when the kernel has ended. The stream is not looked at.
+/// As in kernels/cuda/launch.hpp. `stream` is an emulation::Queue; without one the kernel has ended when this returns.
 template <class... Parameters, class... Arguments>
-void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t shared_bytes, void*, Arguments... arguments) {
-  auto call = [&] { kernel(arguments...); };
-  emulation::Launch{grid, block, shared_bytes, [](void* c) { (*static_cast<decltype(call)*>(c))(); }, &call}.run();
+void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t shared_bytes, void* stream, Arguments... arguments) {
+  const auto work = [=] {
+    auto call = [&] { kernel(arguments...); };
+    emulation::Launch{grid, block, shared_bytes, [](void* c) { (*static_cast<decltype(call)*>(c))(); }, &call}.run();
+  };
+  if (stream) static_cast<emulation::Queue*>(stream)->add(work);
+  else work();
 }
 
 }  // namespace dsx::cuda

@@ -28,6 +28,7 @@ void run_threads(Extent ranks, const RankMain& main, ThreadOptions options = {})
 struct LaunchOptions {
   Extent ranks = 0;                         // threads; 0: one, or as many processes as the launcher started
   std::chrono::milliseconds time_limit{0};  // of one wait for other ranks; 0: none
+  Place place = Place::cpu;                 // where kernels run
   bool checked = true;                      // compare all ranks' calls also where the transport doesn't (MPI); false saves a small message a call
   Environment environment{};                // empty: the process's own
 };

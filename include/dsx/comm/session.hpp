@@ -4,7 +4,7 @@
 /// memory, and the program can't tell.
 ///
 ///     Session session{self_transport()};
-///     Session plan = Session::dry(0, 64);   // rank 0 of 64, on a laptop
+///     Session plan = Session::dry(0, 64, Place::cuda);   // rank 0 of 64 on GPUs, planned on a laptop
 #pragma once
 
 #include <dsx/comm/launch.hpp>
@@ -16,30 +16,66 @@ namespace dsx {
 
 class Session {
  public:
-  /// The world's calls are counted in `traffic`.
-  explicit Session(std::shared_ptr<Transport> world) : memory{world->dry()}, world_{recorded(std::move(world), traffic)} {}
+  /// The world's calls are counted in `traffic`. On a GPU: the one that this thread has selected; dsx-E801 or E805 if there is none.
+  explicit Session(std::shared_ptr<Transport> world, Place place = Place::cpu)
+      : compute_{world->dry() ? Place::cpu : place}, memory{place, compute_, world->dry()}, world_{recorded(std::move(world), traffic)} {}
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
 
-  static Session dry(Rank rank, Extent ranks) { return Session{dry_transport(rank, ranks)}; }
-  Session dry_twin() const { return dry(rank(), ranks()); }
+  static Session dry(Rank rank, Extent ranks, Place place = Place::cpu) { return Session{dry_transport(rank, ranks), place}; }
+  Session dry_twin() const { return dry(rank(), ranks(), place()); }
 
+  Place place() const { return memory.place(); }
   bool is_dry() const { return memory.dry(); }
   bool is_root() const { return rank() == 0; }
   Rank rank() const { return world_->rank(); }
   Extent ranks() const { return world_->size(); }
   const std::shared_ptr<Transport>& world() const { return world_; }
+  /// Where kernels are enqueued. Dry there is none, whatever the place.
+  const Stream& compute() const { return compute_; }
 
+ private:
+  Stream compute_;
+
+ public:
   Memory memory;
   Traffic traffic{};
 
   /// The one thing that a dry session skips: the kernel. Arguments are evaluated all the same, for they are the plan.
   template <class Kernel, class... Arguments>
   void launch(Kernel kernel, const Arguments&... arguments) const {
-    if (!memory.dry()) kernel(arguments...);
+    if (memory.dry()) return;
+    const LaunchScope scope{compute_};
+    kernel(arguments...);
+  }
+
+  /// f(elements) on the host, of a buffer on a GPU with a copy that was waited for: for reports and checkpoints, not inside a unit.
+  template <class F>
+  void read(const View& v, F f) const {
+    at_host(v, f);
+  }
+  /// The same, and what f has changed is sent back: for starting values.
+  template <class F>
+  void edit(const View& v, F f) const {
+    at_host(v, [&](const View& here) {
+      f(here);
+      if (v.place == Place::cpu) return;
+      copy(v, here, compute_);
+      compute_.synchronize();
+    });
   }
 
  private:
+  template <class F>
+  void at_host(const View& v, F f) const {
+    if (memory.dry() || v.size() == 0) return;
+    if (v.place == Place::cpu) return f(v);
+    const Block staging{resource(v.place, Tier::host), v.bytes()};
+    const View here{staging.data(), v.shape, v.element, Place::cpu, nullptr};
+    copy(here, v, compute_);
+    compute_.synchronize();
+    f(here);
+  }
   std::shared_ptr<Transport> world_;
 };
 
@@ -47,7 +83,7 @@ class Session {
 template <class Main>
 int launch(int argc, char** argv, const LaunchOptions& options, Main main) {
   return run_launched(argc, argv, options, [&](std::shared_ptr<Transport> world) {
-    Session session{std::move(world)};
+    Session session{std::move(world), options.place};
     main(session);
   });
 }

@@ -129,6 +129,11 @@ inline constexpr ErrorEntry error_table[] = {
     {801, "a GPU is asked for in a build without CUDA"},
     {802, "a call of the CUDA runtime failed"},
     {803, "a block of memory that cannot be had"},
+    {805, "a GPU is asked for on a machine that has none"},
+    {806, "code of the host touches a buffer on a GPU"},
+    {807, "work for a GPU without a GPU's stream"},
+    {808, "a tier of memory that has no addresses"},
+    {809, "operands of a kernel at two places"},
     // clang-format on
 };
 

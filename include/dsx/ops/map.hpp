@@ -28,17 +28,20 @@ template <ElementwiseFunction F>
 void map(View x, View y) {
   dispatch(x.element, [&](auto zero) {
     using T = decltype(zero);
-    for (Extent i = 0; i < x.size(); ++i) y.pointer<T>()[i] = T(F::value(Wide<T>(x.pointer<T>()[i])));
+    const T* from = x.pointer<T>();
+    T* to = y.pointer<T>();
+    for (Extent i = 0; i < x.size(); ++i) to[i] = T(F::value(Wide<T>(from[i])));
   });
 }
 template <ElementwiseFunction F>
 void map_pullback(View x, View dy, Grad dx) {
   dispatch(x.element, [&](auto zero) {
     using T = decltype(zero);
+    const T *from = x.pointer<T>(), *incoming = dy.pointer<T>();
+    T* to = dx.view.pointer<T>();
     for (Extent i = 0; i < x.size(); ++i) {
-      const auto slope = Wide<T>(dy.pointer<T>()[i]) * F::derivative(Wide<T>(x.pointer<T>()[i]));
-      T& to = dx.view.pointer<T>()[i];
-      to = T(dx.accumulate ? Wide<T>(to) + slope : slope);
+      const auto slope = Wide<T>(incoming[i]) * F::derivative(Wide<T>(from[i]));
+      to[i] = T(dx.accumulate ? Wide<T>(to[i]) + slope : slope);
     }
   });
 }

@@ -2,17 +2,17 @@
 // SPDX-License-Identifier: Apache-2.0
 /// A rank's memory by category. A dry run and a real run make the same calls, so plan and measurement can't differ.
 ///
+///     Memory memory{Place::cuda, stream, false};
 ///     View w = memory.keep(Category::weights, {n, 1}, Element::f32);   // lives as long as the program
 ///     ScratchScope scope{memory};                                      // what is taken from scratch dies with it
 ///     View t = memory.scratch.take({rows, 64}, Element::f32);
 #pragma once
 
-#include <dsx/tensor/view.hpp>
+#include <dsx/place/memory_resource.hpp>
 
 #include <algorithm>
 #include <array>
 #include <memory>
-#include <new>
 #include <vector>
 
 namespace dsx {
@@ -29,35 +29,38 @@ struct Tally {
   void drop(Extent bytes) { now -= bytes; }
 };
 
-/// Every buffer begins on a cache line.
-inline constexpr Extent alignment = 64;
-constexpr Extent aligned(Extent bytes) { return round_up(bytes, alignment); }
+/// The bytes that a buffer takes: the next one begins aligned as well.
+constexpr Extent aligned(Extent bytes, Place place = Place::cpu) { return round_up(bytes, alignment_at(place)); }
 
+/// Memory of a resource, for as long as it lives.
 class Block {
  public:
   Block() = default;
-  explicit Block(Extent bytes) : memory_{bytes ? new (std::align_val_t{alignment}) std::byte[bytes] : nullptr} {}
+  Block(MemoryResource& from, Extent bytes)
+      : memory_{bytes ? static_cast<std::byte*>(from.allocate(bytes, alignment_at(from.place()))) : nullptr, Free{&from, bytes}} {}
   std::byte* data() const { return memory_.get(); }
 
  private:
   struct Free {
-    void operator()(std::byte* p) const { ::operator delete[](p, std::align_val_t{alignment}); }
+    MemoryResource* from;
+    Extent bytes;
+    void operator()(std::byte* p) const { from->deallocate(p, bytes); }
   };
-  std::unique_ptr<std::byte, Free> memory_;
+  std::unique_ptr<std::byte, Free> memory_{};
 };
 
 /// Buffers that die in the reverse order of their birth. Dry it only counts; otherwise reserve() comes first.
 class Stack {
  public:
-  Stack(Tally& tally, bool dry) : tally_{&tally}, dry_{dry} {}
+  Stack(Tally& tally, Place place, bool dry) : tally_{&tally}, place_{place}, dry_{dry} {}
 
   View take(Shape shape, Element element) {
-    const Extent begin = top_, bytes = aligned(shape.size() * bytes_of(element));
+    const Extent begin = top_, bytes = aligned(shape.size() * bytes_of(element), place_);
     if (!dry_ && top_ + bytes > capacity_) fail<401>("the plan holds ", capacity_, " bytes, the run asks for ", top_ + bytes);
     top_ += bytes;
     peak_ = std::max(peak_, top_);
     tally_->add(bytes);
-    return {dry_ ? nullptr : block_.data() + begin, shape, element};
+    return {dry_ ? nullptr : block_.data() + begin, shape, element, place_, nullptr};
   }
   Extent top() const { return top_; }
   Extent peak() const { return peak_; }
@@ -66,11 +69,12 @@ class Stack {
   void reserve(Extent bytes) {
     if (bytes <= capacity_) return;
     if (top_ != 0) fail<401>("an arena in use can't grow: ", top_, " of ", capacity_, " bytes are taken");
-    block_ = Block{}, block_ = Block{bytes}, capacity_ = bytes;
+    block_ = Block{}, block_ = Block{resource(place_), bytes}, capacity_ = bytes;
   }
 
  private:
   Tally* tally_;
+  Place place_;
   bool dry_;
   Block block_{};
   Extent top_ = 0, peak_ = 0, capacity_ = 0;
@@ -80,10 +84,10 @@ class Stack {
 /// not only what lives, so that the order in which buffers come and go can't change the plan.
 class Pool {
  public:
-  Pool(Tally& tally, bool dry) : tally_{&tally}, dry_{dry} { slots_.reserve(256); }
+  Pool(Tally& tally, Place place, bool dry) : tally_{&tally}, place_{place}, dry_{dry} { slots_.reserve(256); }
 
   View take(Shape shape, Element element) {
-    const Extent bytes = aligned(shape.size() * bytes_of(element));
+    const Extent bytes = aligned(shape.size() * bytes_of(element), place_);
     auto slot = std::find_if(slots_.begin(), slots_.end(), [&](const Slot& s) { return s.free && s.bytes == bytes; });
     if (slot == slots_.end()) {
       if (!dry_ && footprint_ + bytes > capacity_) fail<401>("the plan holds ", capacity_, " bytes, the run asks for ", footprint_ + bytes);
@@ -94,11 +98,11 @@ class Pool {
     }
     slot->free = false;
     ++taken_;
-    return {dry_ ? nullptr : block_.data() + slot->begin, shape, element};
+    return {dry_ ? nullptr : block_.data() + slot->begin, shape, element, place_, nullptr};
   }
   void give(const View& v) {
-    const Extent bytes = aligned(v.bytes());
-    const Extent begin = dry_ ? 0 : Extent(v.pointer<std::byte>() - block_.data());
+    const Extent bytes = aligned(v.bytes(), place_);
+    const Extent begin = dry_ ? 0 : Extent(v.address<std::byte>() - block_.data());
     // Without addresses any taken buffer of that size is the one.
     std::find_if(slots_.begin(), slots_.end(), [&](const Slot& s) { return !s.free && s.bytes == bytes && (dry_ || s.begin == begin); })->free = true;
     if (--taken_ == 0) slots_.clear(), tally_->drop(footprint_), footprint_ = 0;
@@ -108,7 +112,7 @@ class Pool {
   void reserve(Extent bytes) {
     if (bytes <= capacity_) return;
     if (taken_ != 0) fail<401>("an arena in use can't grow: ", taken_, " buffers are taken");
-    block_ = Block{}, block_ = Block{bytes}, capacity_ = bytes;
+    block_ = Block{}, block_ = Block{resource(place_), bytes}, capacity_ = bytes;
   }
 
  private:
@@ -117,6 +121,7 @@ class Pool {
     bool free;
   };
   Tally* tally_;
+  Place place_;
   bool dry_;
   Block block_{};
   std::vector<Slot> slots_{};
@@ -126,11 +131,15 @@ class Pool {
 /// All memory of a rank. What lives as long as the program is a block each; the arenas are sized by a dry run.
 class Memory {
  public:
-  explicit Memory(bool dry) : dry_{dry} {}
+  /// `stream`, which must outlive it, is where kept memory is zeroed. Dry there need be no such place on this machine.
+  Memory(Place place, const Stream& stream, bool dry) : place_{place}, stream_{&stream}, dry_{dry} {}
   Memory(const Memory&) = delete;
   Memory& operator=(const Memory&) = delete;
 
+  Place place() const { return place_; }
   bool dry() const { return dry_; }
+  /// A stack of one's own, as a pass has for what it saves.
+  Stack stack(Category c) { return {tally(c), place_, dry_}; }
   Tally& tally(Category c) { return tallies_[std::size_t(c)]; }
   const Tally& tally(Category c) const { return tallies_[std::size_t(c)]; }
   Extent peak_bytes() const {
@@ -157,27 +166,30 @@ class Memory {
 
   /// Zeroed memory for as long as this Memory lives.
   View keep(Category category, Shape shape, Element element) {
-    const Extent bytes = aligned(shape.size() * bytes_of(element));
+    const Extent bytes = aligned(shape.size() * bytes_of(element), place_);
     tally(category).add(bytes);
-    if (dry_) return {nullptr, shape, element};
-    auto& block = kept_.emplace_back(bytes);
-    std::fill_n(block.data(), bytes, std::byte{0});
-    return {block.data(), shape, element};
+    View v{nullptr, shape, element, place_, nullptr};
+    if (dry_) return v;
+    v.data = kept_.emplace_back(resource(place_), bytes).data();
+    fill(v.data, std::byte{0}, bytes, *stream_);
+    return v;
   }
   /// Ends the life of what keep() gave.
   void give_back(Category category, const View& v) {
-    tally(category).drop(aligned(v.bytes()));
+    tally(category).drop(aligned(v.bytes(), place_));
     std::erase_if(kept_, [&](const Block& b) { return b.data() == v.data && v.data; });
   }
 
  private:
+  Place place_;
+  const Stream* stream_;
   bool dry_;
   std::array<Tally, categories> tallies_{};
   std::vector<Block> kept_{};
 
  public:
-  Stack gathered{tally(Category::gathered), dry_}, scratch{tally(Category::scratch), dry_};
-  Pool carried{tally(Category::carried), dry_};
+  Stack gathered = stack(Category::gathered), scratch = stack(Category::scratch);
+  Pool carried{tally(Category::carried), place_, dry_};
 };
 
 /// Gives back at its end what was taken from a stack since its beginning, exceptions included.

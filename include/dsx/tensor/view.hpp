@@ -7,16 +7,12 @@
 #pragma once
 
 #include <dsx/core/element.hpp>
+#include <dsx/core/place.hpp>
 
 #include <cstddef>
 #include <span>
 
 namespace dsx {
-
-/// Where kernels run.
-enum class Place : std::uint8_t { cpu, cuda };
-/// Where a bundle rests, each tier with its own budget.
-enum class Tier : std::uint8_t { device, host, disk };
 
 struct Codec;  // how low-bit numbers are packed
 
@@ -30,8 +26,15 @@ struct View {
 
   Extent size() const { return shape.size(); }
   Extent bytes() const { return size() * bytes_of(element); }
+  /// For code that runs on the host; dsx-E806 if the buffer lies on a GPU.
   template <class T>
-  T* pointer() const { return static_cast<T*>(data); }
+  T* pointer() const {
+    if (data && place != Place::cpu) refuse_host();
+    return static_cast<T*>(data);
+  }
+  /// For what hands it on to its place: kernel launchers and copies.
+  template <class T>
+  T* address() const { return static_cast<T*>(data); }
   template <class T>
   std::span<T> as() const { return {pointer<T>(), data ? size() : 0}; }
   template <class T>
@@ -43,6 +46,9 @@ struct View {
   View reshaped(Shape s) const { return with(0, s); }
 
  private:
+  [[noreturn]] void refuse_host() const {
+    fail<806>("code of the host reads or writes ", shape.rows, " x ", shape.columns, " ", name_of(element), " elements that lie on a GPU");
+  }
   View with(Extent offset, Shape s) const {
     View v = *this;
     v.shape = s;

@@ -128,10 +128,9 @@ inline void Bundles::add(Unit unit, const std::string& path, const Buffer& b, El
   NamedBuffer& named = buffers_.emplace_back(NamedBuffer{unit, path, b});
   named.held.value = memory_->keep(Category::state, {1, b.size}, element);
   named.held.update = memory_->keep(Category::gradients, {1, b.size}, element);
-  const auto fill = [](View v, float x) {
-    dispatch(v.element, [&](auto zero) { std::fill_n(v.pointer<decltype(zero)>(), v.size(), decltype(zero)(x)); });
-  };
-  session_->launch(fill, named.held.value, b.start);
+  session_->edit(named.held.value, [&](View v) {
+    dispatch(v.element, [&](auto zero) { std::fill_n(v.pointer<decltype(zero)>(), v.size(), decltype(zero)(b.start)); });
+  });
 }
 
 inline Bundle& Bundles::find(Unit unit, const ParameterInfo& info, const std::string& tie) {
@@ -187,12 +186,14 @@ inline void Bundles::settle(std::uint64_t seed, Extent units) {
 
 inline void Bundles::start(Bundle& b, std::uint64_t seed) {
   for (const Segment& s : b.segments) {
-    const auto fill = [&](View to, Range range) {
+    const auto fill = [&](View all, Range range) {
       InitialValues values{s.path, seed, s.init};
       const Range here = overlap(s.range(), range);
-      dispatch(to.element, [&](auto zero) {
-        using T = decltype(zero);
-        for (Extent i = here.begin; i < here.end; ++i) to.pointer<T>()[i - range.begin] = T(values[s.part.whole_index(i - s.offset)]);
+      session_->edit(all.part({here.begin - range.begin, here.end - range.begin}), [&](View to) {
+        dispatch(to.element, [&](auto zero) {
+          using T = decltype(zero);
+          for (Extent i = here.begin; i < here.end; ++i) to.pointer<T>()[i - here.begin] = T(values[s.part.whole_index(i - s.offset)]);
+        });
       });
     };
     fill(b.rest, b.resting);
@@ -338,11 +339,13 @@ void Bundles::assign(const std::string& path, std::span<const T> whole, Which wh
     for (const Segment& s : b.segments) {
       if (s.path != path) continue;
       if (whole.size() != s.part.whole.size()) fail<407>(path, " has ", s.part.whole.size(), " elements, given ", whole.size());
-      const auto set = [&](View to, Range range) {
+      const auto set = [&](View all, Range range) {
         const Range here = overlap(s.range(), range);
-        dispatch(to.element, [&](auto zero) {
-          using E = decltype(zero);
-          for (Extent i = here.begin; i < here.end; ++i) to.pointer<E>()[i - range.begin] = E(whole[s.part.whole_index(i - s.offset)]);
+        session_->edit(all.part({here.begin - range.begin, here.end - range.begin}), [&](View to) {
+          dispatch(to.element, [&](auto zero) {
+            using E = decltype(zero);
+            for (Extent i = here.begin; i < here.end; ++i) to.pointer<E>()[i - here.begin] = E(whole[s.part.whole_index(i - s.offset)]);
+          });
         });
       };
       if (which.of == Which::Of::weight) set(b.rest, b.resting);
@@ -356,10 +359,13 @@ std::vector<T> Bundles::collect(const std::string& path, Extent size, Which whic
   for (const Bundle& b : bundles_)
     for (const Segment& s : b.segments) {
       if (s.path != path || memory_->dry() || (!b.kind.trained && which.of != Which::Of::weight)) continue;
-      const View from = tensor(b, which);
-      dispatch(from.element, [&](auto zero) {
-        using E = decltype(zero);
-        each_element(b, s, b.counted, [&](Extent i, Extent index) { whole[index] = T(from.pointer<E>()[i]); });
+      const Range here = overlap(s.range(), b.counted);
+      if (here.size() == 0) continue;
+      session_->read(tensor(b, which).part({here.begin - b.mine.begin, here.end - b.mine.begin}), [&](View from) {
+        dispatch(from.element, [&](auto zero) {
+          using E = decltype(zero);
+          for (Extent i = here.begin; i < here.end; ++i) whole[s.part.whole_index(i - s.offset)] = T(from.pointer<E>()[i - here.begin]);
+        });
       });
     }
   return whole;

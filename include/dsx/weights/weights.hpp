@@ -93,7 +93,8 @@ class Weights {
     std::vector<T> whole(record_of(buffers_, path).shape.size());
     // Each data and tensor rank of the stage holds it: one gives.
     const bool gives = here.data && mesh_->coordinate(Axes::data) == 0 && mesh_->coordinate(Axes::tensor) == 0;
-    if (gives) dispatch(here.element, [&](auto zero) { std::copy_n(here.pointer<decltype(zero)>(), here.size(), whole.begin()); });
+    const auto give = [&](View v) { dispatch(v.element, [&](auto zero) { std::copy_n(v.pointer<decltype(zero)>(), v.size(), whole.begin()); }); };
+    if (gives) mesh_->session().read(here, give);
     mesh_->world().all_reduce({mesh_->session().is_dry() ? nullptr : whole.data(), {whole.size(), 1}, element_of<T>}).wait();
     return whole;
   }
@@ -102,10 +103,11 @@ class Weights {
     const View here = bundles_.buffer(path);
     if (whole.size() != record_of(buffers_, path).shape.size())
       fail<407>(path, " has ", record_of(buffers_, path).shape.size(), " elements, given ", whole.size());
-    const auto narrowed = [&](auto zero) {
-      std::transform(whole.begin(), whole.end(), here.pointer<decltype(zero)>(), [](T x) { return decltype(zero)(x); });
-    };
-    if (here.data) dispatch(here.element, narrowed);
+    mesh_->session().edit(here, [&](View v) {
+      dispatch(v.element, [&](auto zero) {
+        std::transform(whole.begin(), whole.end(), v.pointer<decltype(zero)>(), [](T x) { return decltype(zero)(x); });
+      });
+    });
   }
   const std::vector<ParameterRecord>& buffers() const { return buffers_; }
 
