@@ -97,7 +97,7 @@ void Event::synchronize() const {
 namespace {
 
 constexpr Extent page = 4096;
-constexpr Extent big = 256 * 1024;      // from here on pages come straight from the kernel, zero and untouched
+constexpr Extent big = 256 * 1024;  // from here on pages come straight from the kernel, zero and untouched
 
 bool is_mapped(Extent bytes) { return bytes >= big; }
 
@@ -132,8 +132,10 @@ void* MemoryResource::allocate(Extent bytes, Extent alignment) {
 
 void MemoryResource::deallocate(void* memory, Extent bytes) noexcept {
   if (!memory) return;
-  if (pinned_) cuda::deallocate_pinned(memory);
-  else if (place_ == Place::cuda) cuda::deallocate(memory);
+  if (pinned_)
+    cuda::deallocate_pinned(memory);
+  else if (place_ == Place::cuda)
+    cuda::deallocate(memory);
   else if (is_mapped(bytes)) munmap(memory, round_up(bytes, page));
   else std::free(memory);
 }
@@ -161,7 +163,8 @@ void fill(void* to, std::byte value, Extent bytes, const Stream& stream) {
 void copy(View to, View from, const Stream& stream) {
   if (to.size() != from.size())
     fail<301>("a copy of ", from.shape.rows, " x ", from.shape.columns, " elements to ", to.shape.rows, " x ", to.shape.columns);
-  if (to.element != from.element) fail<405>("a copy between places keeps the element; it can't turn ", name_of(from.element), " into ", name_of(to.element));
+  if (to.element != from.element)
+    fail<405>("a copy between places keeps the element; it can't turn ", name_of(from.element), " into ", name_of(to.element));
   if (stream.place() == Place::cpu && (to.place != Place::cpu || from.place != Place::cpu))
     fail<807>("a copy from ", name_of(from.place), " to ", name_of(to.place), " is enqueued in a stream of the CPU; a GPU's is needed");
   copy(to.data, from.data, to.bytes(), stream);

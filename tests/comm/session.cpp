@@ -40,7 +40,8 @@ TEST_CASE("a session over a GPU that isn't there is one numbered error, and a dr
   if (cuda_device_count() > 0) return;
   const int number = number_of([] { Session{self_transport(), Place::cuda}; });
   CHECK((number == 801 || number == 805));
-  CHECK_THROWS_WITH_AS((Session{self_transport(), Place::cuda}), doctest::Contains(number == 801 ? "-DDSX_ENABLE_CUDA=ON" : "no GPU on this machine"), Error);
+  CHECK_THROWS_WITH_AS((Session{self_transport(), Place::cuda}), doctest::Contains(number == 801 ? "-DDSX_ENABLE_CUDA=ON" : "no GPU on this machine"),
+                       Error);
   CHECK(number_of([] { launch_threads(2, [](Session& s) { Session{s.world(), Place::cuda}; }); }) == number);
   CHECK(launch(0, nullptr, {.ranks = 2, .place = Place::cuda}, [](Session&) { FAIL("a session over a GPU began"); }) == 1);
 }

@@ -44,8 +44,10 @@ struct Device {
   }
   void deallocate(std::set<void*>& among, void* memory) {
     finish_all();  // as the CUDA runtime does
-    if (among.erase(memory) == 1) operator delete(memory, std::align_val_t{256});
-    else std::abort();
+    if (among.erase(memory) == 1)
+      operator delete(memory, std::align_val_t{256});
+    else
+      std::abort();
   }
 };
 
@@ -75,8 +77,7 @@ void* create_event() { return new emulation::Marker; }
 void destroy_event(void* event) noexcept { delete &emulation::marker(event); }
 void record(void* event, void* stream) { emulation::marker(event) = {&emulation::queue(stream), emulation::queue(stream).added()}; }
 void wait(void* stream, void* event) {
-  if (const auto [queue, at] = emulation::marker(event); queue)
-    emulation::queue(stream).add([queue = queue, at = at] { queue->run_until(at); });
+  if (const auto [queue, at] = emulation::marker(event); queue) emulation::queue(stream).add([queue = queue, at = at] { queue->run_until(at); });
 }
 void synchronize_event(void* event) {
   if (const auto [queue, at] = emulation::marker(event); queue) queue->run_until(at);
