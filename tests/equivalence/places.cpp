@@ -23,7 +23,7 @@ Plan plan_at(Place place, const Gpt2Shape& shape, Degrees degrees, std::string_v
   CHECK(session.dry_twin().place() == place);
   CHECK(session.compute().place() == Place::cpu);
   const Mesh mesh{session, degrees};
-  Weights weights{mesh, make_gpt2(shape), choose_recipe(recipe).recipe()};
+  Weights weights{mesh, make_gpt2(shape), choose_recipe(recipe)};
   session.traffic.clear();
   Trainer trainer{weights, AdamW{}, TokenLoss{.chunk = 256}, {.micro_batches = 2, .rows = rows, .clip = 1}};
   Plan plan{.bytes = session.memory.peaks(), .flops = trainer.flops()};
