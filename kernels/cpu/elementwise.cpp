@@ -103,9 +103,8 @@ void column_sums(View dy_RC, Grad dbias_C) {
 }
 
 void gelu(View x, View y, Gelu form) {
-  if (const Stream* s = gpu_stream("gelu", {x, y})) return cuda::gelu(x, y, form, s->handle());
-  on_host("gelu", {x, y});
   same_shape("gelu", x, y), same_element("gelu", x, y);
+  if (const Stream* s = gpu_stream("gelu", {x, y})) return cuda::gelu(x, y, form, s->handle());
   dispatch(x.element, [&](auto zero) {
     using T = decltype(zero);
     const auto& body = pick<ElementwiseBody<T>>();
@@ -114,9 +113,11 @@ void gelu(View x, View y, Gelu form) {
 }
 
 void gelu_pullback(View x, View dy, Grad dx, Gelu form) {
-  if (const Stream* s = gpu_stream("gelu_pullback", {x, dy, dx.view})) return cuda::gelu_pullback(x, dy, dx, form, s->handle());
-  on_host("gelu_pullback", {x, dy, dx.view});
   same_shape("gelu_pullback", x, dy, dx.view), same_element("gelu_pullback", x, dy);
+  if (const Stream* s = gpu_stream("gelu_pullback", {x, dy, dx.view})) {
+    same_element("gelu_pullback", x, dx.view);
+    return cuda::gelu_pullback(x, dy, dx, form, s->handle());
+  }
   dispatch_grad("gelu_pullback", x.element, dx.view.element, [&](auto zero, auto grad_zero) {
     using T = decltype(zero);
     using G = decltype(grad_zero);

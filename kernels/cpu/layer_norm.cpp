@@ -23,11 +23,10 @@ void check(std::string_view kernel, const View& x_RC, const View& weights_C, con
 }  // namespace
 
 void layer_norm(View x_RC, View gain_C, View bias_C, double epsilon, View y_RC, View stats_R2) {
-  if (const Stream* s = gpu_stream("layer_norm", {x_RC, gain_C, bias_C, y_RC, stats_R2}))
-    return cuda::layer_norm(x_RC, gain_C, bias_C, epsilon, y_RC, stats_R2, s->handle());
-  on_host("layer_norm", {x_RC, gain_C, bias_C, y_RC, stats_R2});
   same_shape("layer_norm", x_RC, y_RC), same_shape("layer_norm", gain_C, bias_C), same_element("layer_norm", x_RC, gain_C, bias_C, y_RC);
   check("layer_norm", x_RC, gain_C, stats_R2);
+  if (const Stream* s = gpu_stream("layer_norm", {x_RC, gain_C, bias_C, y_RC, stats_R2}))
+    return cuda::layer_norm(x_RC, gain_C, bias_C, epsilon, y_RC, stats_R2, s->handle());
   const Extent columns = x_RC.shape.columns;
   dispatch(x_RC.element, [&](auto zero) {
     using T = decltype(zero);
@@ -40,11 +39,12 @@ void layer_norm(View x_RC, View gain_C, View bias_C, double epsilon, View y_RC, 
 }
 
 void layer_norm_inputs(View x_RC, View gain_C, View stats_R2, View dy_RC, Grad dx_RC) {
-  if (const Stream* s = gpu_stream("layer_norm_inputs", {x_RC, gain_C, stats_R2, dy_RC, dx_RC.view}))
-    return cuda::layer_norm_inputs(x_RC, gain_C, stats_R2, dy_RC, dx_RC, s->handle());
-  on_host("layer_norm_inputs", {x_RC, gain_C, stats_R2, dy_RC, dx_RC.view});
   same_shape("layer_norm_inputs", x_RC, dy_RC, dx_RC.view), same_element("layer_norm_inputs", x_RC, gain_C, dy_RC);
   check("layer_norm_inputs", x_RC, gain_C, stats_R2);
+  if (const Stream* s = gpu_stream("layer_norm_inputs", {x_RC, gain_C, stats_R2, dy_RC, dx_RC.view})) {
+    same_element("layer_norm_inputs", x_RC, dx_RC.view);
+    return cuda::layer_norm_inputs(x_RC, gain_C, stats_R2, dy_RC, dx_RC, s->handle());
+  }
   const Extent columns = x_RC.shape.columns;
   dispatch_grad("layer_norm_inputs", x_RC.element, dx_RC.view.element, [&](auto zero, auto grad_zero) {
     using T = decltype(zero);
@@ -58,12 +58,11 @@ void layer_norm_inputs(View x_RC, View gain_C, View stats_R2, View dy_RC, Grad d
 }
 
 void layer_norm_weights(View x_RC, View stats_R2, View dy_RC, Grad dgain_C, Grad dbias_C) {
-  if (const Stream* s = gpu_stream("layer_norm_weights", {x_RC, stats_R2, dy_RC, dgain_C.view, dbias_C.view}))
-    return cuda::layer_norm_weights(x_RC, stats_R2, dy_RC, dgain_C, dbias_C, View{}, s->handle());
-  on_host("layer_norm_weights", {x_RC, stats_R2, dy_RC, dgain_C.view, dbias_C.view});
   same_shape("layer_norm_weights", x_RC, dy_RC), same_shape("layer_norm_weights", dgain_C.view, dbias_C.view);
   same_element("layer_norm_weights", x_RC, dy_RC), same_element("layer_norm_weights", dgain_C.view, dbias_C.view);
   check("layer_norm_weights", x_RC, dgain_C.view, stats_R2);
+  if (const Stream* s = gpu_stream("layer_norm_weights", {x_RC, stats_R2, dy_RC, dgain_C.view, dbias_C.view}))
+    return cuda::layer_norm_weights(x_RC, stats_R2, dy_RC, dgain_C, dbias_C, View{}, s->handle());
   const Extent rows = x_RC.shape.rows, columns = x_RC.shape.columns;
   dispatch_grad("layer_norm_weights", x_RC.element, dgain_C.view.element, [&](auto zero, auto grad_zero) {
     using T = decltype(zero);

@@ -40,22 +40,21 @@ O* cast_result(const View& master, const View& weights) {
 Element cast_element(const View& master, const View& weights) { return weights.data ? weights.element : master.element; }
 
 void same_states(std::string_view kernel, const View& master, const View& gradient, const View& weights, std::initializer_list<View> states) {
-  on_host(kernel, {master, gradient, weights});
   same_shape(kernel, master, gradient);
   if (weights.data) same_shape(kernel, master, weights);
-  for (const View& state : states) on_host(kernel, {state}), same_shape(kernel, master, state), same_element(kernel, master, state);
+  for (const View& state : states) same_shape(kernel, master, state), same_element(kernel, master, state);
 }
 
 }  // namespace
 
 void adamw(const AdamWStep& step, View master, View gradient, View first, View second, View weights) {
+  same_states("adamw", master, gradient, weights, {first, second});
   if (const Stream* s = gpu_stream("adamw", {master, gradient, first, second, weights})) {
     static_assert(sizeof(cuda::StepState) <= Stream::step_bytes);
     auto* const state = static_cast<cuda::StepState*>(s->step_memory());
     cuda::set(state, {step.rate, step.scale, step.correction_1, step.correction_2, 0}, s->handle());
     return cuda::adamw(state, {step.beta_1, step.beta_2, step.epsilon, step.decay}, master, gradient, first, second, weights, s->handle());
   }
-  same_states("adamw", master, gradient, weights, {first, second});
   dispatch_optimizer("adamw", master.element, gradient.element, cast_element(master, weights), [&]<class W, class G, class O>(Types<W, G, O>) {
     const auto& body = pick<OptimizerBody<W, G, O>>();
     O* const result = cast_result<O>(master, weights);
@@ -67,6 +66,7 @@ void adamw(const AdamWStep& step, View master, View gradient, View first, View s
 }
 
 void sgd(const SgdStep& step, View master, View gradient, View velocity, View weights) {
+  on_host("sgd", {master, gradient, velocity, weights});
   same_states("sgd", master, gradient, weights, {});
   if (velocity.data) same_states("sgd", master, gradient, weights, {velocity});
   dispatch_optimizer("sgd", master.element, gradient.element, cast_element(master, weights), [&]<class W, class G, class O>(Types<W, G, O>) {
@@ -80,6 +80,7 @@ void sgd(const SgdStep& step, View master, View gradient, View velocity, View we
 }
 
 void muon_momentum(double momentum, double scale, View gradient, View momentum_state, View out) {
+  on_host("muon_momentum", {momentum_state, gradient, out});
   same_states("muon_momentum", momentum_state, gradient, out, {});
   dispatch_optimizer("muon_momentum", momentum_state.element, gradient.element, out.element, [&]<class W, class G, class O>(Types<W, G, O>) {
     const auto& body = pick<OptimizerBody<W, G, O>>();
@@ -91,6 +92,7 @@ void muon_momentum(double momentum, double scale, View gradient, View momentum_s
 }
 
 void step_along(double step, double rate_decay, View master, View direction, View weights) {
+  on_host("step_along", {master, direction, weights});
   same_states("step_along", master, direction, weights, {});
   dispatch_optimizer("step_along", master.element, direction.element, cast_element(master, weights), [&]<class W, class G, class O>(Types<W, G, O>) {
     const auto& body = pick<OptimizerBody<W, G, O>>();

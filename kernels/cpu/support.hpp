@@ -95,8 +95,7 @@ void in_ranges(Extent count, Extent each, const F& f) {
 
 inline void on_host(std::string_view kernel, std::initializer_list<View> views) {
   for (const View& v : views)
-    if (v.place != Place::cpu && v.size())
-      fail<405>("kernels::", kernel, " has no body for values on a GPU; move them to the host");
+    if (v.place != Place::cpu && v.size()) fail<405>("kernels::", kernel, " has no body for values on a GPU; move them to the host");
 }
 
 /// The GPU's stream that a kernel with these operands is enqueued in; null where they lie on the host. dsx-E809 for operands at two places.

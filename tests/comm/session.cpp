@@ -46,6 +46,19 @@ TEST_CASE("a session over a GPU that isn't there is one numbered error, and a dr
   CHECK(launch(0, nullptr, {.ranks = 2, .place = Place::cuda}, [](Session&) { FAIL("a session over a GPU began"); }) == 1);
 }
 
+TEST_CASE("memory that a session can't have is refused with its size, and its arenas can be asked again") {
+  Session session{self_transport()};
+  constexpr Extent too_much = Extent{1} << 60;
+  CHECK_THROWS_WITH_AS(session.memory.keep(Category::weights, {too_much / 4, 1}, Element::f32), doctest::Contains(concat(too_much).c_str()), Error);
+  CHECK(number_of([&] { session.memory.keep(Category::weights, {too_much / 4, 1}, Element::f32); }) == 803);
+  session.memory.scratch.reserve(1'024), session.memory.carried.reserve(1'024);
+  CHECK(number_of([&] { session.memory.scratch.reserve(too_much); }) == 803);
+  CHECK(number_of([&] { session.memory.carried.reserve(too_much); }) == 803);
+  session.memory.scratch.reserve(1'024), session.memory.carried.reserve(1'024);
+  CHECK(session.memory.scratch.take({4, 4}, Element::f32).data != nullptr);
+  CHECK(session.memory.carried.take({4, 4}, Element::f32).data != nullptr);
+}
+
 TEST_CASE("a session on the CPU reads and edits buffers where they lie") {
   Session session{self_transport()};
   const View v = session.memory.keep(Category::weights, {2, 2}, Element::f32);

@@ -58,11 +58,12 @@ void set_values(const Session& session, const View& v, double first, double step
   });
 }
 
+/// The largest difference, relative for what is larger than 1.
 double distance(const std::vector<double>& a, const std::vector<double>& b) {
   REQUIRE(a.size() == b.size());
   double worst = 0;
   for (std::size_t i = 0; i < a.size(); ++i)
-    if (const double d = std::abs(a[i] - b[i]); !(d <= worst)) worst = d;
+    if (const double d = std::abs(a[i] - b[i]) / std::max(1.0, std::abs(a[i])); !(d <= worst)) worst = d;
   return worst;
 }
 
@@ -199,6 +200,36 @@ TEST_CASE("a kernel that a session launches runs in its stream; without a stream
   CHECK(number_of([&] { session.launch(kernels::scale, there, 2.0, there); }) == 405);
 }
 
+TEST_CASE("operands that don't fit are refused on a GPU as on the host") {
+  for (const Place place : {Place::cpu, Place::cuda}) {
+    Session session{self_transport(), place};
+    const auto keep = [&](Shape s, Element e = Element::f32) { return session.memory.keep(Category::state, s, e); };
+    const View x = keep({4, 8}), small = keep({3, 8}), narrow = keep({4, 8}, Element::bf16), row = keep({1, 8}), stats = keep({4, 2}),
+               f64_stats = keep({4, 2}, Element::f64);
+    const auto refused = [&](auto kernel, const auto&... arguments) { return number_of([&] { session.launch(kernel, arguments...); }); };
+    CHECK(refused(kernels::gelu, x, small, Gelu::tanh) == 301);
+    CHECK(refused(kernels::gelu, x, narrow, Gelu::tanh) == 405);
+    CHECK(refused(kernels::gelu_pullback, x, x, Grad{small}, Gelu::tanh) == 301);
+    CHECK(refused(kernels::layer_norm, x, row, row, 1e-5, small, stats) == 301);
+    CHECK(refused(kernels::layer_norm, x, row, row, 1e-5, x, f64_stats) == 405);
+    CHECK(refused(kernels::layer_norm_inputs, x, row, small, x, Grad{x}) == 301);
+    CHECK(refused(kernels::layer_norm_weights, x, stats, x, Grad{row}, Grad{small}) == 301);
+    CHECK(refused(kernels::adamw, kernels::AdamWStep{}, x, small, x, x, View{}) == 301);
+    CHECK(refused(kernels::adamw, kernels::AdamWStep{}, x, x, x, narrow, View{}) == 405);
+    // The host adds gradients of bf16 values up in f32 as well.
+    CHECK(refused(kernels::gelu_pullback, narrow, narrow, Grad{x}, Gelu::tanh) == (place == Place::cpu ? 0 : 405));
+    const View narrow_row = keep({1, 8}, Element::bf16);
+    CHECK(refused(kernels::layer_norm_inputs, narrow, narrow_row, stats, narrow, Grad{x}) == (place == Place::cpu ? 0 : 405));
+  }
+}
+
+TEST_CASE("ranks can't exchange buffers on a GPU yet, and all of them are told") {
+  Session session{self_transport(), Place::cuda};
+  const View there = session.memory.keep(Category::state, {2, 4}, Element::f32);
+  CHECK(number_of([&] { session.world()->post({.verb = Verb::all_reduce, .in = there, .out = there}); }) == 507);
+  CHECK(number_of([&] { launch_threads(2, [&](Session& s) { s.world()->post({.verb = Verb::all_reduce, .in = there, .out = there}); }); }) == 507);
+}
+
 TEST_CASE("AdamW on a GPU takes each step's own numbers, however many steps are enqueued before anybody waits") {
   for (const Element gradients : {Element::f32, Element::bf16})
     compare_places(2e-6, [&](Session& session) {
@@ -250,16 +281,29 @@ struct Hidden {
   void parts(auto& visit) const { visit("norm", norm); }
   Value<Common> operator()(Value<Common> x) const { return gelu(norm(x)); }
 };
-/// Half the sum of squares, which nobody counts: its gradient is the value.
+/// Half the sum of squares, added up on the host, for no kernel on a GPU does: its gradient is the value.
 struct Squares {
-  struct Pull : Operation {
+  struct Sum : Operation {
     static constexpr const char* name = "squares";
-    Node y;
-    void towards_inputs(Pass& p) const { p.launch(kernels::copy, p.view(y), p.gradient(y).view); }
-    void forward(Pass&) const {}
+    Node y, sum;
+    void forward(Pass& p) const {
+      double total = 0;
+      p.mesh().session().read(p.view(y), [&](View v) {
+        for (const float e : v.as<float>()) total += 0.5 * double(e) * double(e);
+      });
+      p.mesh().session().edit(p.view(sum), [&](View v) { v.at<double>(0, 0) = total; });
+    }
+    void towards_inputs(Pass& p) const {
+      p.mesh().session().read(p.incoming(sum), [](View weight) { CHECK(weight.at<double>(0, 0) == 1); });
+      p.launch(kernels::copy, p.view(y), p.gradient(y).view);
+    }
   };
   Counts counts(const Batch&) const { return {1}; }
-  void operator()(Value<Common> y, const Counts&) const { y.pass->run(Pull{{}, y.node}); }
+  void operator()(Value<Common> y, const Counts&) const {
+    const Node sum = y.pass->make_scalar(Element::f64);
+    y.pass->run(Sum{{}, y.node, sum});
+    y.pass->add_loss(sum, 1);
+  }
 };
 
 constexpr Extent rows = 6, columns = 20;
@@ -267,16 +311,22 @@ constexpr Extent rows = 6, columns = 20;
 std::vector<double> trained_on(Session& session) {
   const Mesh mesh{session, {}};
   Weights weights{mesh, Sequential{Source{rows, columns}, Hidden{LayerNorm{columns}}, Hidden{LayerNorm{columns}}}, Recipe{}};
-  Trainer trainer{weights, AdamW{.rate = 0.01}, Squares{}, {.rows = rows}};
+  Trainer trainer{weights, AdamW{.rate = 0.01}, Squares{}, {.rows = rows, .clip = 0.5}};
   std::vector<MicroBatch> batch(1);
   batch[0].add(std::vector<int>(rows), std::vector<int>(rows), 0);
-  for (Extent step = 1; step <= 3; ++step) {
-    trainer.accumulate(batch);
-    trainer.commit({.scale = 1.0 / double(step), .step = step});
-  }
   std::vector<double> all;
+  for (int step = 0; step < 3; ++step) {
+    const Verdict verdict = trainer.step(batch);
+    CHECK(verdict.loss > 0);
+    CHECK(verdict.scale < 1);
+    all.insert(all.end(), {verdict.loss, verdict.squared_norm});
+  }
   for (const ParameterRecord& r : weights.records())
     for (const auto& tensor : {weights.weight<double>(r.path), weights.gradient<double>(r.path)}) all.insert(all.end(), tensor.begin(), tensor.end());
+  std::vector<double> table = weights.weight<double>(weights.records().front().path);
+  table[7] = std::numeric_limits<double>::quiet_NaN();
+  weights.assign(weights.records().front().path, std::span<const double>{table});
+  CHECK_THROWS_WITH_AS(trainer.step(batch), doctest::Contains("whose gradient isn't finite is"), Error);
   return all;
 }
 
@@ -299,7 +349,7 @@ TEST_CASE("weights begin, are assigned and are collected on a GPU as on the CPU"
   });
 }
 
-TEST_CASE("a trainer's steps on a GPU equal the CPU's") { compare_places(1e-5, trained_on); }
+TEST_CASE("a trainer's losses, norms, refusals and weights on a GPU equal the CPU's") { compare_places(1e-5, trained_on); }
 
 TEST_CASE("the host looks at one element of a value on a GPU") {
   for (const Place place : {Place::cpu, Place::cuda}) {

@@ -708,8 +708,10 @@ void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t sh
     auto call = [&] { kernel(arguments...); };
     emulation::Launch{grid, block, shared_bytes, [](void* c) { (*static_cast<decltype(call)*>(c))(); }, &call}.run();
   };
-  if (stream) static_cast<emulation::Queue*>(stream)->add(work);
-  else work();
+  if (stream)
+    static_cast<emulation::Queue*>(stream)->add(work);
+  else
+    work();
 }
 
 }  // namespace dsx::cuda

@@ -49,7 +49,8 @@ class Session {
     kernel(arguments...);
   }
 
-  /// f(elements) on the host, of a buffer on a GPU with a copy that was waited for: for reports and checkpoints, not inside a unit.
+  /// f(elements) on the host, of a buffer on a GPU with a copy that was waited for: for losses, norms and checkpoints, not for what every
+  /// unit does.
   template <class F>
   void read(const View& v, F f) const {
     at_host(v, f);

@@ -347,12 +347,12 @@ struct Seed : Operation {
   bool counts;  // on this rank: the tensor axis repeats a whole sum
   void forward(Pass& p) const {
     const View s = p.view(sum);
-    const auto count = [&p](View v, double w) { dispatch(v.element, [&](auto zero) { p.loss += w * double(*v.pointer<decltype(zero)>()); }); };
-    if (counts && !p.replaying()) p.launch(count, s, weight);
+    const auto count = [&](View v) { dispatch(v.element, [&](auto zero) { p.loss += weight * double(*v.pointer<decltype(zero)>()); }); };
+    if (counts && !p.replaying()) p.mesh().session().read(s, count);
   }
   void towards_inputs(Pass& p) const {
-    const auto write = [](View g, double w) { dispatch(g.element, [&](auto zero) { *g.pointer<decltype(zero)>() = decltype(zero)(w); }); };
-    p.launch(write, p.gradient(sum).view, weight);
+    const auto write = [&](View g) { dispatch(g.element, [&](auto zero) { *g.pointer<decltype(zero)>() = decltype(zero)(weight); }); };
+    p.mesh().session().edit(p.gradient(sum).view, write);
   }
 };
 inline void Pass::add_loss(Node sum, double weight, Axes terms) { run(Seed{{}, sum, weight, any(terms) || tensor().rank() == 0}); }

@@ -69,7 +69,8 @@ class Stack {
   void reserve(Extent bytes) {
     if (bytes <= capacity_) return;
     if (top_ != 0) fail<401>("an arena in use can't grow: ", top_, " of ", capacity_, " bytes are taken");
-    block_ = Block{}, block_ = Block{resource(place_), bytes}, capacity_ = bytes;
+    block_ = Block{}, capacity_ = 0;  // the old one goes first, and the new one may not be had
+    block_ = Block{resource(place_), bytes}, capacity_ = bytes;
   }
 
  private:
@@ -112,7 +113,8 @@ class Pool {
   void reserve(Extent bytes) {
     if (bytes <= capacity_) return;
     if (taken_ != 0) fail<401>("an arena in use can't grow: ", taken_, " buffers are taken");
-    block_ = Block{}, block_ = Block{resource(place_), bytes}, capacity_ = bytes;
+    block_ = Block{}, capacity_ = 0;  // the old one goes first, and the new one may not be had
+    block_ = Block{resource(place_), bytes}, capacity_ = bytes;
   }
 
  private:

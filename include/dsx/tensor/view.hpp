@@ -34,7 +34,9 @@ struct View {
   }
   /// For what hands it on to its place: kernel launchers and copies.
   template <class T>
-  T* address() const { return static_cast<T*>(data); }
+  T* address() const {
+    return static_cast<T*>(data);
+  }
   template <class T>
   std::span<T> as() const { return {pointer<T>(), data ? size() : 0}; }
   template <class T>

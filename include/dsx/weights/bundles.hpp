@@ -317,17 +317,19 @@ inline double Bundles::squared_norm() const {
   double sum = 0;
   for (const Bundle& b : bundles_)
     if (b.kind.trained)
-      session_->launch([&sum](View g) { sum += kernels::squared_norm(g); },
-                       b.reduced.part({b.counted.begin - b.mine.begin, b.counted.end - b.mine.begin}));
+      session_->read(b.reduced.part({b.counted.begin - b.mine.begin, b.counted.end - b.mine.begin}),
+                     [&sum](View g) { sum += kernels::squared_norm(g); });
   return sum;
 }
 
 inline std::string Bundles::first_not_finite() const {
   for (const Bundle& b : bundles_)
     for (const Segment& s : b.segments) {
+      if (!b.kind.trained) continue;
       const Range here = overlap(s.range(), b.mine);
-      if (b.kind.trained && !memory_->dry() && !kernels::all_finite(b.reduced.part({here.begin - b.mine.begin, here.end - b.mine.begin})))
-        return s.path;
+      bool finite = true;
+      session_->read(b.reduced.part({here.begin - b.mine.begin, here.end - b.mine.begin}), [&](View g) { finite = kernels::all_finite(g); });
+      if (!finite) return s.path;
     }
   return {};
 }

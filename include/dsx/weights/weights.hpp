@@ -104,9 +104,8 @@ class Weights {
     if (whole.size() != record_of(buffers_, path).shape.size())
       fail<407>(path, " has ", record_of(buffers_, path).shape.size(), " elements, given ", whole.size());
     mesh_->session().edit(here, [&](View v) {
-      dispatch(v.element, [&](auto zero) {
-        std::transform(whole.begin(), whole.end(), v.pointer<decltype(zero)>(), [](T x) { return decltype(zero)(x); });
-      });
+      dispatch(v.element,
+               [&](auto zero) { std::transform(whole.begin(), whole.end(), v.pointer<decltype(zero)>(), [](T x) { return decltype(zero)(x); }); });
     });
   }
   const std::vector<ParameterRecord>& buffers() const { return buffers_; }
