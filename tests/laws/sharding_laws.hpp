@@ -93,7 +93,7 @@ inline void gathers_bits(const Degrees& degrees, const AnySharding& sharding) {
         for (Unit u = Unit(of.ranges().front().begin); u < of.ranges().front().end; ++u) {
           of.bundles().acquire(u, direction);
           look(u);
-          of.bundles().release();
+          of.bundles().release(u);
         }
     };
     acquire(dry_weights, [](Unit) {});

@@ -18,7 +18,8 @@ class ByHand {
   ByHand(Weights& weights, bool recording, Extent bytes = 32_MiB)
       : weights_{&weights}, pass_{weights.mesh(), lives_, {.element = weights.elements().value, .recording = recording}} {
     Memory& memory = weights.mesh().session().memory;
-    pass_.saved.reserve(bytes), memory.scratch.reserve(bytes), memory.carried.reserve(bytes), memory.gathered.reserve(bytes);
+    pass_.saved.reserve(bytes), memory.scratch.reserve(bytes), memory.carried.reserve(bytes);
+    memory.gathered.reserve(bytes), memory.reducing.reserve(bytes);
   }
 
   /// `run(layer, flow, unit)` gives what goes to the next unit.
@@ -34,7 +35,7 @@ class ByHand {
       weights_->bundles().acquire(u, Direction::backward);
       pass_.pull_unit(u, weights_->bundles().binding(u));
       weights_->bundles().close(u);
-      weights_->bundles().release();
+      weights_->bundles().release(u);
     }
   }
 
@@ -59,7 +60,7 @@ class ByHand {
       by_hand.pass_.enter(unit, bundles.binding(unit));
       auto out = run(layer, flow, unit);
       by_hand.pass_.leave_unit();
-      bundles.release();
+      bundles.release(unit);
       return out;
     }
   };

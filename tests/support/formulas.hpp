@@ -148,7 +148,7 @@ inline Bytes expect_bytes(const Cell& c, Rank rank) {
   const CutOver cut = cuts_of(c.sharding);
   const auto over = [&](Axes axes) { return ranks_over(c.degrees, axes); };
   Bytes b;
-  std::vector<Extent> forward(units), backward(units);
+  std::vector<Extent> forward(units), backward(units), reduced(units);  // of each unit while it computes
   for (const Class& k : classes_of(c, rank)) {
     const Elements e = c.elements;
     b.padding += k.padding;
@@ -163,10 +163,17 @@ inline Bytes expect_bytes(const Cell& c, Rank rank) {
     for (const Extent u : k.units) {
       if (over(cut.forward) > 1) forward[u] += buffer(k.size(), e.value);
       if (over(cut.backward) > 1) backward[u] += buffer(k.size(), e.value);
-      if (!whole) backward[u] += buffer(k.size(), e.gradient);
+      if (!whole) reduced[u] += buffer(k.size(), e.gradient);
     }
   }
-  for (Extent u = 0; u < units; ++u) b.gathered = std::max({b.gathered, forward[u], backward[u]});
+  // Beside the unit that computes, its neighbour's weights are on their way, and the other neighbour's gradients.
+  Extent weights = 0, gradients = 0;
+  for (const Range chunk : chunks_of(c, place_of(c.degrees, rank).stage))
+    for (Extent u = chunk.begin; u < chunk.end; ++u) {
+      const auto pair = [&](const std::vector<Extent>& of) { return of[u] + (u + 1 < chunk.end ? of[u + 1] : 0); };
+      weights = std::max({weights, pair(forward), pair(backward)}), gradients = std::max(gradients, pair(reduced));
+    }
+  b.gathered = weights + gradients;
   return b;
 }
 

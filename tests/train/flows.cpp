@@ -163,8 +163,7 @@ TEST_CASE("a teacher that is evaluated inside a student's unit and objective cha
     ShortRun run;
     launch_threads(layout.degrees.ranks(), [&](Session& session) {
       if (!own_session) {  // both passes live in the same arenas at once, which no plan of one of them foresees
-        for (Stack* stack : {&session.memory.scratch, &session.memory.gathered}) stack->reserve(1 << 20);
-        session.memory.carried.reserve(1 << 20);
+        session.memory.scratch.reserve(1 << 20), session.memory.carried.reserve(1 << 20), session.memory.gathered.reserve(1 << 20);
       }
       Session other{session.world()};
       const Mesh mesh{session, layout.degrees}, other_mesh{own_session ? other : session, layout.degrees};

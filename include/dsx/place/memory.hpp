@@ -81,6 +81,44 @@ class Stack {
   Extent top_ = 0, peak_ = 0, capacity_ = 0;
 };
 
+/// Buffers of things that take turns (unit after unit): one thing's at the low end, the next one's at the high end, so that two
+/// neighbours live together and all fit where the largest pair does. What was ever needed stays counted.
+class DoubleStack {
+ public:
+  DoubleStack(Tally& tally, Place place, bool dry) : tally_{&tally}, place_{place}, dry_{dry} {}
+
+  /// `turn`: odd and even ones lie at different ends.
+  View take(Extent turn, Shape shape, Element element) {
+    const Extent bytes = aligned(shape.size() * bytes_of(element), place_);
+    Extent& top = tops_[turn % 2];
+    if (const Extent both = tops_[0] + tops_[1] + bytes; both > peak_) {
+      if (!dry_ && both > capacity_) fail<401>("the plan holds ", capacity_, " bytes, the run asks for ", both);
+      tally_->add(both - peak_), peak_ = both;
+    }
+    const Extent begin = turn % 2 == 0 ? top : capacity_ - top - bytes;
+    top += bytes;
+    return {dry_ ? nullptr : block_.data() + begin, shape, element, place_, nullptr};
+  }
+  Extent top(Extent turn) const { return tops_[turn % 2]; }
+  void pop(Extent turn, Extent top) { tops_[turn % 2] = top; }
+  Extent peak() const { return peak_; }
+  void forget_peak() { tally_->drop(peak_), peak_ = 0; }
+  void reserve(Extent bytes) {
+    if (bytes <= capacity_) return;
+    if (tops_[0] + tops_[1] != 0) fail<401>("an arena in use can't grow: ", tops_[0] + tops_[1], " of ", capacity_, " bytes are taken");
+    block_ = Block{}, capacity_ = 0;  // the old one goes first, and the new one may not be had
+    block_ = Block{resource(place_), bytes}, capacity_ = bytes;
+  }
+
+ private:
+  Tally* tally_;
+  Place place_;
+  bool dry_;
+  Block block_{};
+  std::array<Extent, 2> tops_{};
+  Extent peak_ = 0, capacity_ = 0;
+};
+
 /// Buffers that die in any order: a free list of exact sizes, forgotten whenever nothing is taken. Its footprint is counted,
 /// not only what lives, so that the order in which buffers come and go can't change the plan.
 class Pool {
@@ -158,12 +196,14 @@ class Memory {
   }
   /// Forgets the arenas' use since `before` was read: of a dry step that only learned.
   void forget_since(const Peaks& before) {
+    gathered.forget_peak(), reducing.forget_peak();
     for (Extent c = 0; c < categories; ++c) tallies_[c].peak = std::max(before[c], tallies_[c].now);
-    gathered.forget_peak(), scratch.forget_peak(), carried.forget_peak();
+    scratch.forget_peak(), carried.forget_peak();
   }
   /// Makes the arenas large enough for what a dry twin used.
   void reserve_as(const Memory& twin) {
-    gathered.reserve(twin.gathered.peak()), scratch.reserve(twin.scratch.peak()), carried.reserve(twin.carried.peak());
+    gathered.reserve(twin.gathered.peak()), reducing.reserve(twin.reducing.peak());
+    scratch.reserve(twin.scratch.peak()), carried.reserve(twin.carried.peak());
   }
 
   /// Zeroed memory for as long as this Memory lives.
@@ -190,7 +230,9 @@ class Memory {
   std::vector<Block> kept_{};
 
  public:
-  Stack gathered = stack(Category::gathered), scratch = stack(Category::scratch);
+  DoubleStack gathered{tally(Category::gathered), place_, dry_};  // weights of the unit that computes and of the next one
+  DoubleStack reducing{tally(Category::gathered), place_, dry_};  // gradients of the unit that computes and of the last one
+  Stack scratch = stack(Category::scratch);
   Pool carried{tally(Category::carried), place_, dry_};
 };
 

@@ -38,6 +38,7 @@ struct ParameterInfo {
 /// only over axes that sum gradients.
 struct Residency {
   Axes forward = Axes::none, backward = Axes::none, gradients = Axes::none, state = Axes::none;
+  bool ahead = true;  // weights are on their way while the unit before computes, and gradients while the next one does
   friend bool operator==(const Residency&, const Residency&) = default;
 };
 

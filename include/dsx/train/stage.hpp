@@ -52,10 +52,10 @@ class Stage {
       for (const Node n : flight.leaving) receive(pass, pass.gradient(n), lane);
     }
     for (Unit u = Unit(units.end); u-- > units.begin;) {
-      bundles.acquire(u, Direction::backward);
+      bundles.acquire(u, Direction::backward, u > units.begin ? std::optional{u - 1} : std::nullopt);
       pass.pull_unit(u, bundles.binding(u));
       bundles.close(u);
-      bundles.release();
+      bundles.release(u);
     }
     if (units.begin > 0)
       for (Node n = 0; n < weights_->entering(flight.chunk).size(); ++n) {
@@ -87,12 +87,12 @@ class Stage {
     }
     auto unit(const auto& layer, Unit unit, auto flow, auto last) {
       Bundles& bundles = stage.weights_->bundles();
-      bundles.acquire(unit, Direction::forward);
+      bundles.acquire(unit, Direction::forward, unit + 1 < stage.weights_->ranges()[flight.chunk].end ? std::optional{unit + 1} : std::nullopt);
       pass.enter(unit, bundles.binding(unit));
       auto out = stage.weights_->recipe().template get<RecomputeSlot>().run(layer, flow, pass);
       if constexpr (last) stage.objective_(out, counts);
       pass.leave_unit();
-      bundles.release();
+      bundles.release(unit);
       return out;
     }
     void leave(auto& flow) {
@@ -143,7 +143,10 @@ class Sweep {
   /// The losses of this rank's units.
   template <class Weights, class Objective>
   double forward(Stage<Weights, Objective>& stage, const Batch& batch, const Counts& counts) {
-    const OnException abandon{[&] { for (Flight& f : flights_) f.pass.abandon(); }};
+    const OnException abandon{[&] {
+      stage.weights().bundles().abandon();
+      for (Flight& f : flights_) f.pass.abandon();
+    }};
     double loss = 0;
     for (Flight& f : flights_) stage.forward(f, batch, counts, 0), loss += f.pass.loss;
     for (Flight& f : flights_) f.pass.close();

@@ -66,8 +66,8 @@ class Trainer {
     loss_ = 0, flops_ = 0;
     bundles.begin_step();
     // A step after one that threw begins as any other.
-    const OnException abandon{[&] { each_flight([](Flight& f) { f.pass.abandon(); }); }};
-    const StackScope scratch{memory_->scratch}, gathered{memory_->gathered};
+    const OnException abandon{[&] { bundles.abandon(), each_flight([](Flight& f) { f.pass.abandon(); }); }};
+    const StackScope scratch{memory_->scratch};
     for (const auto [is_forward, m, chunk] : program_.instructions) {
       auto& flights = chunks_[chunk].flights;
       Flight& flight = flights[m % flights.size()];
@@ -217,7 +217,7 @@ class Evaluator {
   std::array<double, 2> sums(std::span<const MicroBatch> batches) {
     std::array<double, 2> sums{};
     const bool dry = memory_->dry();
-    const StackScope scratch{memory_->scratch}, gathered{memory_->gathered};
+    const StackScope scratch{memory_->scratch};
     for (Extent m = 0; m < (dry ? 1 : batches.size()); ++m) {
       const Batch batch = dry ? Batch{.bound = rows_} : batches[m].view(rows_);
       sums[0] += sweep_.forward(stage_, batch, Counts{1});

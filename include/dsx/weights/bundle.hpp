@@ -45,7 +45,7 @@ struct Bundle {
   bool first_stage = true;
   Extent size = 0;              // in elements, padded so that data x tensor ranks divide it
 
-  View rest{}, near{}, whole{};      // weights between uses, between forward and backward if elsewhere, while in use
+  View rest{}, near{};               // weights between uses, and between forward and backward if elsewhere
   View gradient{}, gradient_part{};  // of one backward, summed over micro-batches
   View reduced{};                    // at the end of a step: the gradient of this rank's state
   View wide_master{};                // the master of `mine` where its element isn't the weights'

@@ -3,9 +3,11 @@
 /// All bundles of a stage. A unit's life in a step: acquire (gather) -> compute -> release, and in backward acquire ->
 /// compute -> close (reduce) -> release; then once for all: finish (the last reductions), the update, publish.
 ///
-///     bundles.acquire(unit, Direction::forward);
+///     bundles.acquire(unit, Direction::forward, next);       // the next unit's weights set off
 ///     pass.enter(unit, bundles.binding(unit)); ... pass.leave_unit();
-///     bundles.release();
+///     bundles.release(unit);
+///
+/// Neighbouring units take turns in the arenas: at most two have their weights gathered, and two their gradients.
 #pragma once
 
 #include <dsx/kernels/elementwise.hpp>
@@ -13,7 +15,9 @@
 #include <dsx/weights/bundle.hpp>
 #include <dsx/weights/initial.hpp>
 
+#include <array>
 #include <limits>
+#include <optional>
 
 namespace dsx {
 
@@ -45,10 +49,14 @@ class Bundles {
   void bind(Unit unit, const std::string& path);
 
   Binding& binding(Unit unit) { return bindings_[unit]; }
-  void acquire(Unit, Direction);
+  /// Gathers a unit's weights; those of `next`, the unit that computes after it, set off where their residency lets them.
+  void acquire(Unit, Direction, std::optional<Unit> next = {});
+  /// Backward through the unit has ended: its gradients set off.
   void close(Unit);
-  void release() { memory_->gathered.pop(gathered_before_); }
+  void release(Unit);
   void begin_step();
+  /// Lets go of everything that is under way, after an exception.
+  void abandon();
   void finish();
   void publish();
   double squared_norm() const;
@@ -92,6 +100,21 @@ class Bundles {
     }
     return true;
   }
+  /// One bundle of a unit on its way to the whole, or from there to the parts of it.
+  struct Journey {
+    Bundle* bundle;
+    View whole;
+    Lease lease{};
+  };
+  /// The weights of a unit that computes or will be the next to, and the gradients of one that was the last.
+  struct Turn {
+    std::optional<Unit> unit{}, closed{};
+    std::vector<Journey> weights{}, gradients{};  // of `unit`, of `closed`
+    Extent gathered_before = 0, reducing_before = 0;
+  };
+  Turn& turn_of(Unit unit) { return turns_[unit % 2]; }
+  void fetch(Unit, Direction, bool ahead);
+  void reduced(Turn&);
   void start(Bundle&, std::uint64_t seed);
   void zero_untouched(Bundle&);
   void merge_buffers();
@@ -106,7 +129,8 @@ class Bundles {
   std::deque<NamedBuffer> buffers_{};
   std::vector<Binding> bindings_{};
   std::vector<Bundle*> tied_{};  // over stages, in the order that all of them keep
-  Extent gathered_before_ = 0;
+  std::vector<std::vector<Bundle*>> of_unit_{};
+  std::array<Turn, 2> turns_{};
 };
 
 inline void Bundles::add(Unit unit, const std::string& path, const Parameter& p, Axes partial, const Tie& tie, const Elements& elements,
@@ -151,7 +175,7 @@ inline Bundle& Bundles::find(Unit unit, const ParameterInfo& info, const std::st
 }
 
 inline void Bundles::check(const Bundle& b) const {
-  const auto [forward, backward, gradients, state] = b.where;
+  const auto [forward, backward, gradients, state, ahead] = b.where;
   if (!within(forward | gradients, state) || !within(state, b.kind.summed_over - Axes::tensor))
     fail<103>("weights at rest (", to_text(forward), ") and gradients (", to_text(gradients), ") may be cut only over axes that cut the state (",
               to_text(state), "), and the state only over axes that sum gradients (", to_text(b.kind.summed_over), ")");
@@ -162,11 +186,11 @@ inline void Bundles::check(const Bundle& b) const {
 }
 
 inline void Bundles::settle(std::uint64_t seed, Extent units) {
-  bindings_.resize(units);
+  bindings_.resize(units), of_unit_.resize(units);
   const Extent multiple = mesh_->size(Axes::data) * mesh_->size(Axes::tensor);
   for (Bundle& b : bundles_) {
     check(b);
-    const auto [forward, backward, gradients, state] = b.where;
+    const auto [forward, backward, gradients, state, ahead] = b.where;
     b.size = round_up(b.size, multiple);
     b.resting = part(b, forward), b.mine = part(b, state);
     const Axes replicas = (b.kind.summed_over | Axes::tensor) - state - b.kind.split_over;
@@ -180,6 +204,7 @@ inline void Bundles::settle(std::uint64_t seed, Extent units) {
     }
     if (!memory_->dry()) start(b, seed);
     if (b.stages.size() > 1 && b.kind.trained) tied_.push_back(&b);
+    for (const Unit u : b.units) of_unit_[u].push_back(&b);
   }
   std::sort(tied_.begin(), tied_.end(), [](const Bundle* a, const Bundle* b) { return a->tie_order < b->tie_order; });
 }
@@ -209,26 +234,48 @@ inline void Bundles::bind(Unit unit, const std::string& path) {
     if (b.path == path && b.unit == unit) bindings_[unit].buffers.push_back(&b.held);
 }
 
-inline void Bundles::acquire(Unit unit, Direction direction) {
+/// Sets off with the weights of `unit`, once: before its turn those alone that may.
+inline void Bundles::fetch(Unit unit, Direction direction, bool ahead) {
+  Turn& turn = turn_of(unit);
+  const bool begun = turn.unit == unit;
+  if (!begun) turn.unit = unit, turn.gathered_before = memory_->gathered.top(unit);
+  for (Bundle* b : of_unit_[unit]) {
+    if ((begun && b->where.ahead) || (ahead && !b->where.ahead)) continue;
+    const bool near = direction == Direction::backward && b->where.forward != b->where.backward;
+    const View at_rest = near ? b->near : b->rest;
+    const Axes axes = direction == Direction::backward ? b->where.backward : b->where.forward;
+    Journey& journey = turn.weights.emplace_back(Journey{b, at_rest});
+    if (mesh_->size(axes) == 1) continue;
+    journey.whole = memory_->gathered.take(unit, {b->size, 1}, b->elements.value);
+    journey.lease = mesh_->along(axes).all_gather(at_rest, journey.whole);
+  }
+}
+
+inline void Bundles::acquire(Unit unit, Direction direction, std::optional<Unit> next) {
   const bool backward = direction == Direction::backward;
-  gathered_before_ = memory_->gathered.top();
-  for (Bundle& b : bundles_) {
-    if (std::find(b.units.begin(), b.units.end(), unit) == b.units.end()) continue;
-    const Axes axes = backward ? b.where.backward : b.where.forward;
-    const bool moves = b.where.forward != b.where.backward;
-    b.whole = backward && moves ? b.near : b.rest;
-    if (mesh_->size(axes) > 1) {
-      const View at_rest = b.whole;
-      b.whole = memory_->gathered.take({b.size, 1}, b.elements.value);
-      mesh_->along(axes).all_gather(at_rest, b.whole).wait();
-    }
-    if (!backward && moves) session_->launch(kernels::copy, b.whole.part(part(b, b.where.backward)), b.near);
-    if (backward && b.kind.trained && !b.keeps_gradient()) b.gradient = memory_->gathered.take({b.size, 1}, b.elements.gradient);
+  fetch(unit, direction, false);
+  if (next) fetch(*next, direction, true);
+  Turn& turn = turn_of(unit);
+  if (backward)
+    for (Turn& t : turns_)
+      if (&t == &turn || t.closed != unit + 1) reduced(t);
+  if (backward) turn.reducing_before = memory_->reducing.top(unit);
+  for (auto& [bundle, whole, lease] : turn.weights) {
+    Bundle& b = *bundle;
+    lease.wait();
+    if (!backward && b.where.forward != b.where.backward) session_->launch(kernels::copy, whole.part(part(b, b.where.backward)), b.near);
+    if (backward && b.kind.trained && !b.keeps_gradient()) b.gradient = memory_->reducing.take(unit, {b.size, 1}, b.elements.gradient);
     for (Segment& s : b.segments) {
-      s.held.weight = b.whole.part(s.range()).reshaped(s.part.local);
+      s.held.weight = whole.part(s.range()).reshaped(s.part.local);
       if (b.kind.trained) s.held.gradient = b.gradient.part(s.range()).reshaped(s.part.local);
     }
   }
+}
+
+inline void Bundles::release(Unit unit) {
+  Turn& turn = turn_of(unit);
+  turn.weights.clear(), turn.unit.reset();
+  memory_->gathered.pop(unit, turn.gathered_before);
 }
 
 inline void Bundles::zero_untouched(Bundle& b) {
@@ -241,12 +288,35 @@ inline void Bundles::zero_untouched(Bundle& b) {
 }
 
 inline void Bundles::close(Unit unit) {
-  for (Bundle& b : bundles_) {
-    if (b.units.front() != unit || b.gradient_part.size() == 0) continue;  // a tie's uses are summed first
-    zero_untouched(b);
-    const View mine = b.gradient.part(part(b, b.where.gradients));
-    mesh_->along(b.where.gradients).reduce_scatter(b.gradient, mine).wait();
-    session_->launch(kernels::pass_on, mine, Grad{b.gradient_part, std::exchange(b.part_touched, true)});
+  Turn& turn = turn_of(unit);
+  turn.closed = unit;
+  for (Bundle* b : of_unit_[unit]) {
+    if (b->units.front() != unit || b->gradient_part.size() == 0) continue;  // a tie's uses are summed first
+    zero_untouched(*b);
+    const View mine = b->gradient.part(part(*b, b->where.gradients));
+    turn.gradients.push_back({b, mine, mesh_->along(b->where.gradients).reduce_scatter(b->gradient, mine)});
+  }
+  // A gradient that is kept whole is written again by the next micro-batch's last use, whichever unit that is.
+  const bool waits = std::any_of(turn.gradients.begin(), turn.gradients.end(), [](const Journey& j) {
+    return !j.bundle->where.ahead || j.bundle->keeps_gradient();
+  });
+  if (waits) reduced(turn);
+}
+
+/// The gradients that set off have come: they are added up over micro-batches.
+inline void Bundles::reduced(Turn& turn) {
+  for (auto& [b, mine, lease] : turn.gradients) {
+    lease.wait();
+    session_->launch(kernels::pass_on, mine, Grad{b->gradient_part, std::exchange(b->part_touched, true)});
+  }
+  turn.gradients.clear(), turn.closed.reset();
+  memory_->reducing.pop(Extent(&turn - turns_.data()), turn.reducing_before);
+}
+
+inline void Bundles::abandon() {
+  for (Extent i = 0; i < turns_.size(); ++i) {
+    memory_->gathered.pop(i, turns_[i].gathered_before), memory_->reducing.pop(i, turns_[i].reducing_before);
+    turns_[i] = {};  // each lease withdraws what wasn't taken
   }
 }
 
@@ -262,6 +332,7 @@ inline void Bundles::begin_step() {
 /// Axis by axis: data, then outer, then tensor, then tied stages; never over a union at once, or sharded and replicated runs
 /// would part in the last bit.
 inline void Bundles::finish() {
+  for (Turn& turn : turns_) reduced(turn);
   for (Bundle& b : bundles_) {
     if (!b.kind.trained) continue;
     const bool in_parts = b.gradient_part.size() != 0;
