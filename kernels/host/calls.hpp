@@ -9,8 +9,10 @@
 #include <dsx/comm/communicator.hpp>
 
 #include <algorithm>
+#include <cstring>
 #include <optional>
 #include <string>
+#include <tuple>
 
 namespace dsx::host {
 
@@ -40,7 +42,9 @@ inline bool cuts_rows(Verb v) { return v == Verb::reduce_scatter || v == Verb::a
 inline std::string to_text(const CallSummary& c) {
   std::string text{name_of(c.verb)};
   if (combines(c.verb) && c.combine == Combine::max) text += " (max)";
-  if (c.verb != Verb::barrier) {
+  if (c.verb == Verb::all_to_all) {  // how many rows, each rank decides
+    text += concat(" of rows of ", c.whole.columns, " ", name_of(c.element));
+  } else if (c.verb != Verb::barrier) {
     text += concat(" of ", c.whole.size());
     if (c.whole.rows > 1 && c.whole.columns > 1) text += concat(" (", c.whole.rows, " x ", c.whole.columns, ")");
     text += concat(" ", name_of(c.element));
@@ -54,10 +58,10 @@ inline std::string to_text(const Call& call) { return to_text(summary(call.stand
 
 /// Why two ranks' calls of one collective can't be the same; the text of dsx-E502.
 inline std::optional<std::string> difference(const CallSummary& a, const CallSummary& b) {
-  const bool sized = a.verb != Verb::barrier;
-  const bool same = a.verb == b.verb && (!sized || (a.whole.size() == b.whole.size() && a.element == b.element)) &&
-                    (!cuts_rows(a.verb) || a.whole.rows == b.whole.rows) && (!combines(a.verb) || a.combine == b.combine) &&
-                    (a.verb != Verb::broadcast || a.peer == b.peer);
+  const bool moves = a.verb != Verb::barrier, uneven = a.verb == Verb::all_to_all;
+  const bool same = a.verb == b.verb && (!moves || a.element == b.element) && (uneven || a.whole.size() == b.whole.size()) &&
+                    (!uneven || a.whole.columns == b.whole.columns) && (!cuts_rows(a.verb) || a.whole.rows == b.whole.rows) &&
+                    (!combines(a.verb) || a.combine == b.combine) && (a.verb != Verb::broadcast || a.peer == b.peer);
   if (same) return std::nullopt;
   return concat("rank ", a.rank, " calls ", to_text(a), "; rank ", b.rank, " calls ", to_text(b));
 }
@@ -66,6 +70,22 @@ inline std::optional<std::string> difference(const CallSummary& a, const CallSum
 inline std::optional<std::string> misfit(const CallSummary& sent, const CallSummary& received) {
   if (sent.whole.size() == received.whole.size() && sent.element == received.element) return std::nullopt;
   return concat("rank ", sent.rank, " calls ", to_text(sent), "; rank ", received.rank, " calls ", to_text(received));
+}
+
+/// Why the rows of an all-to-all that one rank sends aren't those that the other expects; the text of dsx-E516.
+inline std::optional<std::string> misfit(const CallSummary& from, Extent sent, const CallSummary& to, Extent expected) {
+  if (sent == expected) return std::nullopt;
+  return concat("rank ", from.rank, " sends rank ", to.rank, " ", sent, " rows in ", to_text(from), "; rank ", to.rank, " expects ", expected, " in ",
+                to_text(to));
+}
+
+inline void copy(const View& from, const View& to) {
+  if (from.data != to.data && from.size() > 0) std::memcpy(to.data, from.data, from.bytes());
+}
+/// What a call does that has one rank.
+inline void serve_alone(const Call& call) {
+  if (call.verb == Verb::all_to_all) copy(call.in.rows({0, call.rows_to(0, 1)}), call.out);
+  else copy(call.in, call.out);
 }
 
 /// The rows of the whole that a rank takes, as elements.
@@ -89,6 +109,32 @@ decltype(auto) dispatch_combinable(Element e, Verb verb, F&& f) {
   }
 }
 
+/// Whether two buffers share memory.
+inline bool share_memory(const View& a, const View& b) {
+  const auto *p = a.pointer<std::byte>(), *q = b.pointer<std::byte>();
+  return p && q && a.size() > 0 && b.size() > 0 && p < q + b.bytes() && q < p + a.bytes();
+}
+
+/// The part of check() that is an all-to-all's own.
+inline void check_rows(const Call& call, Rank rank, Extent ranks, bool dry, const auto& refuse) {
+  const bool counted = !call.sent.empty();
+  if (counted == call.received.empty()) refuse("it has counts for one of its buffers only");
+  if (call.in.shape.columns != call.out.shape.columns)
+    refuse("it reads rows of ", call.in.shape.columns, " elements and writes rows of ", call.out.shape.columns);
+  for (const auto& [buffer, counts, verb] : {std::tuple{call.in, call.sent, "sends"}, std::tuple{call.out, call.received, "receives"}}) {
+    if (counted && counts.size() != ranks) refuse("it has ", counts.size(), " counts of what it ", verb);
+    Extent rest = buffer.shape.rows;
+    for (const Extent n : counts)
+      if (n > rest) refuse("it ", verb, " more rows than the ", buffer.shape.rows, " that its buffer has");
+      else rest -= n;
+    const Extent live = counted ? buffer.shape.rows - rest : buffer.shape.rows;
+    if (!dry && !buffer.data && live * buffer.shape.columns > 0) refuse("a buffer of ", live, " rows has no memory");
+  }
+  const Extent sent = call.rows_to(rank, ranks), received = call.rows_from(rank, ranks);
+  if (sent != received && (counted || !dry)) refuse("it sends itself ", sent, " rows and expects ", received);
+  if (!dry && share_memory(call.in, call.out)) refuse("its buffers overlap");
+}
+
 /// Refuses what no rank could serve, on the rank that asks for it.
 inline void check(const Call& call, Rank rank, Extent ranks, bool dry = false) {
   const auto refuse = [&](const auto&... why) { fail<507>("rank ", rank, " of ", ranks, " calls ", to_text(call), ": ", why...); };
@@ -99,10 +145,11 @@ inline void check(const Call& call, Rank rank, Extent ranks, bool dry = false) {
   if (call.verb == Verb::barrier) return;
   if (combines(call.verb)) dispatch_combinable(call.in.element, call.verb, [](auto) {});
   for (const View& v : {call.in, call.out}) {
-    if (!dry && !v.data && v.size() > 0) refuse("a buffer of ", v.size(), " elements has no memory");
+    if (!dry && !v.data && v.size() > 0 && call.verb != Verb::all_to_all) refuse("a buffer of ", v.size(), " elements has no memory");
     if (!dry && v.place != Place::cpu) refuse("its buffer isn't in the host's memory");
   }
   if (call.in.element != call.out.element) refuse("it reads ", name_of(call.in.element), " and writes ", name_of(call.out.element));
+  if (call.verb == Verb::all_to_all) return check_rows(call, rank, ranks, dry, refuse);
   if (!cuts_rows(call.verb)) {
     if (call.in.size() != call.out.size()) refuse("it reads ", call.in.size(), " elements and writes ", call.out.size());
     return;
@@ -111,9 +158,8 @@ inline void check(const Call& call, Rank rank, Extent ranks, bool dry = false) {
   const View& part = call.verb == Verb::all_gather ? call.in : call.out;
   const Range mine = part_of(whole, ranks, rank);
   if (part.size() != mine.size()) refuse("this rank's part has ", mine.size(), " elements, its buffer ", part.size());
-  const auto *w = whole.pointer<std::byte>(), *p = part.pointer<std::byte>();
-  const bool apart = dry || part.size() == 0 || p + part.bytes() <= w || w + whole.bytes() <= p;
-  if (!apart && p != w + mine.begin * bytes_of(whole.element)) refuse("its buffers overlap otherwise than as whole and own part");
+  const bool own = part.data == whole.part(mine).data;
+  if (!dry && !own && share_memory(part, whole)) refuse("its buffers overlap otherwise than as whole and own part");
 }
 
 /// The ranks of a new group in terms of its parent's; the answer is this rank's place in it.

@@ -91,7 +91,7 @@ struct Circle {
   Extent index = 0;               // among the circles of these members, on each of them
   Extent handles = 0;             // transports of this rank
   std::uint64_t collectives = 0;  // that this rank has posted
-  int uses = 0;                   // groups it has served: their messages' tag, so that none reaches a later group
+  int uses = 0;                   // groups it has served: it gives their messages' tags, so that none reaches a later group
   bool clean = true;              // no call was left under way
 };
 
@@ -105,7 +105,8 @@ struct Pending {
   std::uint64_t number = 0;       // of a collective among its circle's
   Clock::time_point since{};      // of waiting; 0: nobody has waited yet
   int code = MPI_SUCCESS;
-  Extent received = 0;            // elements
+  Extent received = 0;            // elements of a message
+  int unfit = -1, came = 0;       // an all-to-all's request that other rows came for than expected; their elements, -1: more
   bool done = false;
 };
 
@@ -362,7 +363,7 @@ struct World {
 class MpiTransport final : public Transport {
  public:
   MpiTransport(std::shared_ptr<World> world, std::shared_ptr<Circle> circle, Rank me)
-      : world_{std::move(world)}, circle_{std::move(circle)}, comm_{circle_->comm}, tag_{circle_->uses % 32'768}, me_{me} {
+      : world_{std::move(world)}, circle_{std::move(circle)}, comm_{circle_->comm}, tag_{circle_->uses % 16'384 * 2}, me_{me} {
     ++circle_->handles;
   }
   ~MpiTransport() override {
@@ -380,10 +381,10 @@ class MpiTransport final : public Transport {
     world_->last = call.stands_for ? *call.stands_for : call, world_->has_called = true;
     if (idle_.empty()) idle_.emplace_back();
     Pending& p = idle_.front();
-    p.ticket = ++world_->tickets, p.call = call, p.since = {}, p.code = MPI_SUCCESS, p.received = 0, p.done = false;
+    p.ticket = ++world_->tickets, p.call = call, p.since = {}, p.code = MPI_SUCCESS, p.received = 0, p.unfit = -1, p.done = false;
     p.requests.clear(), p.part.clear();
     if (host::is_collective(call.verb)) p.number = ++circle_->collectives;
-    if (size() == 1) copy(call.in, call.out), p.done = true;
+    if (size() == 1) host::serve_alone(call), p.done = true;
     else begin(p);
     pending_.splice(pending_.end(), idle_, idle_.begin());
     return p.ticket;
@@ -411,6 +412,7 @@ class MpiTransport final : public Transport {
       world_->throw_if_failed([&] { return host::to_text(p.call); });
     }
     idle_.splice(idle_.end(), pending_, at);
+    if (p.unfit >= 0) refuse_rows(p);
     if (p.code == MPI_ERR_TRUNCATE) refuse_message(p, "the message is longer");
     if (p.code != MPI_SUCCESS) check_mpi(p.code, host::to_text(p.call));
     if (p.call.verb == Verb::receive && p.received != p.call.out.size()) refuse_message(p, concat("the message has ", p.received));
@@ -443,8 +445,11 @@ class MpiTransport final : public Transport {
   [[noreturn]] void refuse_message(const Pending& p, const std::string& what) const {
     fail<503>("rank ", world_->rank, " calls ", host::to_text(p.call), ", but ", what);
   }
-  static void copy(const View& from, const View& to) {
-    if (from.data != to.data && from.size() > 0) std::memcpy(to.data, from.data, from.bytes());
+  [[noreturn]] void refuse_rows(const Pending& p) const {
+    const Rank from = Rank(p.places[std::size_t(p.unfit)]);
+    fail<516>("rank ", world_->rank, " expects ", p.call.rows_from(from, size()), " rows from rank ", circle_->members[from], " in ",
+              host::to_text(p.call), ", but of ", p.counts[std::size_t(p.unfit)], " elements ",
+              p.came < 0 ? "more" : std::to_string(p.came), " came");
   }
   std::list<Pending>::iterator find(Ticket ticket) {
     return std::find_if(pending_.begin(), pending_.end(), [&](const Pending& p) { return p.ticket == ticket; });
@@ -457,16 +462,21 @@ class MpiTransport final : public Transport {
   bool test(Pending& p) noexcept {
     if (p.done) return true;
     bool all = true;
-    for (MPI_Request& request : p.requests) {
+    for (int i = 0; i < int(p.requests.size()); ++i) {
+      MPI_Request& request = p.requests[std::size_t(i)];
       if (request == MPI_REQUEST_NULL) continue;
-      int over = 0;
+      const bool rows = p.call.verb == Verb::all_to_all && i < int(p.counts.size());
+      int over = 0, n = 0;
       MPI_Status status;
       const int code = MPI_Test(&request, &over, &status);
       if (code != MPI_SUCCESS) {
         MPI_Error_class(code, &p.code);
         over = 1, request = MPI_REQUEST_NULL;
+        if (rows && p.code == MPI_ERR_TRUNCATE) p.unfit = i, p.came = -1;
+      } else if (over && rows) {
+        MPI_Get_count(&status, type_of_size(p.call.out.element), &n);
+        if (n != p.counts[std::size_t(i)]) p.unfit = i, p.came = n;
       } else if (over && p.call.verb == Verb::receive) {
-        int n = 0;
         MPI_Get_count(&status, type_of_size(p.call.out.element), &n);
         p.received += n == MPI_UNDEFINED ? 0 : Extent(n);
       }
@@ -484,6 +494,12 @@ class MpiTransport final : public Transport {
   void in_chunks(const View& whole, F f) const {
     for (Extent begin = 0; begin < whole.size(); begin += world_->options.chunk)
       f(whole.part({begin, std::min(whole.size(), begin + world_->options.chunk)}));
+  }
+  /// A message, in pieces that receiver and sender cut alike; of nothing there is one too.
+  template <class F>
+  void in_pieces(const View& whole, F f) const {
+    if (whole.size() == 0) f(whole);
+    else in_chunks(whole, f);
   }
   /// Each rank's elements and where they begin, as MPI wants them.
   void lay_out(Pending& p, const View& whole) const {
@@ -505,13 +521,11 @@ class MpiTransport final : public Transport {
     const bool short_enough = c.whole().size() <= world_->options.chunk;
     switch (c.verb) {
       case Verb::all_reduce:
-        copy(in, out);
+        host::copy(in, out);
         return in_chunks(out, [&](const View& v) { ok(MPI_Iallreduce(MPI_IN_PLACE, v.data, int(v.size()), number, op, comm_, &another(p))); });
       case Verb::reduce_scatter: {
-        const auto *o = out.pointer<std::byte>(), *i = in.pointer<std::byte>();
-        const bool overlap = out.size() > 0 && o < i + in.bytes() && i < o + out.bytes();
         View to = out;
-        if (overlap) p.part.resize(out.bytes()), to.data = p.part.data();
+        if (host::share_memory(in, out)) p.part.resize(out.bytes()), to.data = p.part.data();
         if (short_enough) {
           lay_out(p, in);
           return ok(MPI_Ireduce_scatter(in.data, to.data, p.counts.data(), number, op, comm_, &another(p)));
@@ -529,7 +543,7 @@ class MpiTransport final : public Transport {
       }
       case Verb::all_gather: {
         const View mine = out.part(host::part_of(out, size(), me_));
-        copy(in, mine);
+        host::copy(in, mine);
         if (short_enough) {
           lay_out(p, out);
           return ok(MPI_Iallgatherv(MPI_IN_PLACE, 0, bits, out.data, p.counts.data(), p.places.data(), bits, comm_, &another(p)));
@@ -539,15 +553,35 @@ class MpiTransport final : public Transport {
                     [&](const View& v) { ok(MPI_Ibcast(v.data, int(v.size()), bits, int(r), comm_, &another(p))); });
         return;
       }
+      case Verb::all_to_all: {  // messages: what is one's whole is not the other's, so only two ranks know alike how to cut what they exchange
+        p.counts.clear(), p.places.clear();
+        Extent begin = 0;
+        View own = out;
+        for (Rank r = 0; r < size(); ++r) {
+          const View theirs = out.rows({begin, begin + c.rows_from(r, size())});
+          begin += theirs.shape.rows;
+          if (r == me_) own = theirs;
+          else in_pieces(theirs, [&](const View& v) {
+            p.counts.push_back(int(v.size())), p.places.push_back(int(r));
+            ok(MPI_Irecv(v.data, int(v.size()), bits, int(r), tag_ + 1, comm_, &another(p)));
+          });
+        }
+        begin = 0;
+        for (Rank r = 0; r < size(); ++r) {
+          const View theirs = in.rows({begin, begin + c.rows_to(r, size())});
+          begin += theirs.shape.rows;
+          if (r == me_) host::copy(theirs, own);
+          else in_pieces(theirs, [&](const View& v) { ok(MPI_Isend(v.data, int(v.size()), bits, int(r), tag_ + 1, comm_, &another(p))); });
+        }
+        return;
+      }
       case Verb::broadcast:
-        if (c.peer == me_) copy(in, out);
+        if (c.peer == me_) host::copy(in, out);
         return in_chunks(out, [&](const View& v) { ok(MPI_Ibcast(v.data, int(v.size()), bits, int(c.peer), comm_, &another(p))); });
       case Verb::send:
-        if (in.size() == 0) return ok(MPI_Isend(nullptr, 0, bits, int(c.peer), tag_, comm_, &another(p)));
-        return in_chunks(in, [&](const View& v) { ok(MPI_Isend(v.data, int(v.size()), bits, int(c.peer), tag_, comm_, &another(p))); });
+        return in_pieces(in, [&](const View& v) { ok(MPI_Isend(v.data, int(v.size()), bits, int(c.peer), tag_, comm_, &another(p))); });
       case Verb::receive:
-        if (out.size() == 0) return ok(MPI_Irecv(nullptr, 0, bits, int(c.peer), tag_, comm_, &another(p)));
-        return in_chunks(out, [&](const View& v) { ok(MPI_Irecv(v.data, int(v.size()), bits, int(c.peer), tag_, comm_, &another(p))); });
+        return in_pieces(out, [&](const View& v) { ok(MPI_Irecv(v.data, int(v.size()), bits, int(c.peer), tag_, comm_, &another(p))); });
       case Verb::barrier: return ok(MPI_Ibarrier(comm_, &another(p)));
     }
   }
@@ -555,7 +589,7 @@ class MpiTransport final : public Transport {
   std::shared_ptr<World> world_;
   std::shared_ptr<Circle> circle_;
   const MPI_Comm comm_;
-  const int tag_;
+  const int tag_;  // of messages; an all-to-all's have the next
   const Rank me_;
   std::list<Pending> pending_{}, idle_{};  // nodes wander, so that the steady state allocates nothing here
 };

@@ -27,7 +27,7 @@ class SelfTransport final : public Transport {
   Ticket post(const Call& call) override {
     if (!why_.empty()) fail<501>("another rank failed: ", why_);
     check(call, 0, 1);
-    if (call.verb != Verb::barrier && call.in.data != call.out.data) std::memcpy(call.out.data, call.in.data, call.in.bytes());
+    host::serve_alone(call);
     return ++tickets_;
   }
   void finish(Ticket) override {}
@@ -81,7 +81,7 @@ class RecordedTransport final : public Transport {
   bool compares() const override { return inner_->compares(); }
   Ticket post(const Call& call) override {
     const Ticket ticket = inner_->post(call);
-    traffic_->count(call, size());
+    traffic_->count(call, rank(), size());
     if (journal_) journal_->events.push_back({Journal::What::post, call, size(), ticket, this});
     return ticket;
   }
@@ -143,8 +143,8 @@ std::string_view text_of(const Error& error) {  // without its number
 /// What the groups of one rank share: every call whose letters are under way, in the order of posting.
 class Desk;
 
-/// Letters go ahead of each call on a group of their own. A call is handed on when all letters have come and agree, so
-/// nothing moves of a call that is refused, and a call that is withdrawn before that was never begun.
+/// Letters go ahead of each call on a group of their own, and then an all-to-all's counts on the call's. A call is handed on when all
+/// letters have come and agree, so nothing moves of a call that is refused, and a call that is withdrawn before that was never begun.
 class CheckedTransport final : public Transport {
  public:
   CheckedTransport(std::shared_ptr<Transport> inner, std::shared_ptr<Desk> desk, std::vector<Rank> world_ranks)
@@ -180,13 +180,15 @@ class Desk {
  public:
   using Ticket = Transport::Ticket;
   struct Errand {
-    enum class State { letters, handed_on, refused } state = State::letters;
+    enum class State { letters, counts, handed_on, refused } state = State::letters;
     Ticket ticket = 0;
     CheckedTransport* group = nullptr;
     Call call{};
     Letter own{};
     std::vector<Letter> received{};
-    Ticket letter = 0, inner = 0;  // 0: not, or no longer, under way
+    std::vector<Extent> counts{};    // of an all-to-all, by rank: what it sends to each, and what it expects from each
+    Transport* carrier = nullptr;    // of the letter
+    Ticket letter = 0, inner = 0;    // 0: not, or no longer, under way
     int refusal = 0;
     std::string why{};
   };
@@ -195,13 +197,13 @@ class Desk {
     Errand& e = errands_.emplace_back();
     e.ticket = ++tickets_, e.group = &group, e.call = call;
     e.own = letter_of(host::summary(call, group.world_ranks_[group.rank()]));
-    Transport& letters = *group.letters_;
+    e.carrier = group.letters_.get();
     View out = bytes_of_letters(&e.own, 1), in = out;
     if (call.verb == Verb::receive) in = out = received(e, 1);
     if (host::is_collective(call.verb)) out = received(e, group.size());
     const Verb verb = host::is_collective(call.verb) ? Verb::all_gather : call.verb;
     try {
-      e.letter = letters.post({verb, in, out, Combine::sum, call.peer, call.axes, call.site, &e.call});
+      e.letter = e.carrier->post({verb, in, out, Combine::sum, call.peer, call.axes, call.site, &e.call});
     } catch (...) {
       errands_.pop_back();
       throw;
@@ -213,14 +215,15 @@ class Desk {
   void advance() {
     behind_.clear();
     for (Errand& e : errands_) {
-      if (e.state != Errand::State::letters) continue;
+      if (!under_way(e)) continue;
       const Queue queue{e.group, host::is_collective(e.call.verb) ? Verb::barrier : e.call.verb, host::is_collective(e.call.verb) ? 0 : e.call.peer};
       if (std::find(behind_.begin(), behind_.end(), queue) != behind_.end() || !arrived(e)) {
         behind_.push_back(queue);
         continue;
       }
       compare(e);
-      if (e.state == Errand::State::letters) e.inner = e.group->inner_->post(e.call), e.state = Errand::State::handed_on;
+      if (e.state == Errand::State::letters && e.call.verb == Verb::all_to_all) send_counts(e), behind_.push_back(queue);
+      else if (under_way(e)) e.inner = e.group->inner_->post(e.call), e.state = Errand::State::handed_on;
     }
   }
   Errand& find(Ticket ticket) { return *at(ticket); }
@@ -242,27 +245,48 @@ class Desk {
     e.received.resize(count);
     return bytes_of_letters(e.received.data(), count);
   }
+  static bool under_way(const Errand& e) { return e.state == Errand::State::letters || e.state == Errand::State::counts; }
+  /// The ranks' calls agree: next, each tells all what it sends and expects. This goes the way of the call itself, whose turn it is.
+  static void send_counts(Errand& e) {
+    const Extent ranks = e.group->size(), own = e.group->rank();
+    e.counts.resize(ranks * 2 * ranks);
+    for (Rank r = 0; r < ranks; ++r) {
+      e.counts[own * 2 * ranks + r] = e.call.rows_to(r, ranks);
+      e.counts[(own * 2 + 1) * ranks + r] = e.call.rows_from(r, ranks);
+    }
+    const View all{e.counts.data(), {ranks, 2 * ranks * sizeof(Extent)}, Element::u8};
+    e.carrier = e.group->inner_.get(), e.state = Errand::State::counts;
+    e.letter = e.carrier->post({Verb::all_gather, all.rows({own, own + 1}), all, Combine::sum, 0, e.call.axes, e.call.site, &e.call});
+  }
   static void refuse(Errand& e, int number, std::string why) {
-    if (e.state == Errand::State::letters) e.state = Errand::State::refused, e.refusal = number, e.why = std::move(why);
+    if (under_way(e)) e.state = Errand::State::refused, e.refusal = number, e.why = std::move(why);
   }
   bool arrived(Errand& e) {
     if (e.letter == 0) return true;
-    Transport& letters = *e.group->letters_;
-    if (!letters.ready(e.letter)) return false;
+    if (!e.carrier->ready(e.letter)) return false;
     try {
-      letters.finish(std::exchange(e.letter, 0));
+      e.carrier->finish(std::exchange(e.letter, 0));
     } catch (const Error& error) {
       refuse(e, error.number(), std::string{text_of(error)});
     }
     return true;
   }
   static void compare(Errand& e) {
+    if (e.state == Errand::State::counts) return compare_counts(e);
     if (e.state != Errand::State::letters) return;
     if (e.call.verb == Verb::receive)
       if (auto why = host::misfit(summary_of(e.received[0]), summary_of(e.own))) refuse(e, 503, std::move(*why));
     if (host::is_collective(e.call.verb))
       for (const Letter& other : e.received)
         if (auto why = host::difference(summary_of(e.received[0]), summary_of(other))) refuse(e, 502, std::move(*why));
+  }
+  static void compare_counts(Errand& e) {
+    const Extent ranks = e.group->size();
+    for (Rank from = 0; from < ranks; ++from)
+      for (Rank to = 0; to < ranks; ++to) {
+        const Extent sent = e.counts[from * 2 * ranks + to], expected = e.counts[(to * 2 + 1) * ranks + from];
+        if (auto why = host::misfit(summary_of(e.received[from]), sent, summary_of(e.received[to]), expected)) refuse(e, 516, std::move(*why));
+      }
   }
   std::list<Errand> errands_{}, abandoned_{};
   std::vector<Queue> behind_{};
@@ -301,7 +325,7 @@ void CheckedTransport::finish(Ticket ticket) {
 void CheckedTransport::withdraw(Ticket ticket) noexcept {
   const Desk::Errand& e = desk_->find(ticket);
   if (e.state == Desk::Errand::State::handed_on) inner_->withdraw(e.inner);
-  else if (e.letter != 0) letters_->withdraw(e.letter);
+  else if (e.letter != 0) e.carrier->withdraw(e.letter);
   desk_->abandon(ticket);
 }
 

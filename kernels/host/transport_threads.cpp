@@ -15,7 +15,6 @@
 #include <array>
 #include <atomic>
 #include <condition_variable>
-#include <cstring>
 #include <map>
 #include <mutex>
 #include <thread>
@@ -63,15 +62,11 @@ void copy_sums(const Sum<T>* __restrict sum, T* __restrict to, Extent n) {
   for (Extent i = 0; i < n; ++i) to[i] = T(sum[i]);
 }
 
-void copy(const View& from, const View& to) {
-  if (from.data != to.data && from.size() > 0) std::memcpy(to.data, from.data, from.bytes());
-}
-
 /// This rank's work in an open collective. An all-reduce is summed part by part, and each part written to all ranks.
 void work(std::span<const Call> calls, Rank me) {
   const Call& mine = calls[me];
   const Extent ranks = calls.size();
-  if (ranks == 1) return copy(mine.in, mine.out);
+  if (ranks == 1) return host::serve_alone(mine);
   switch (mine.verb) {
     case Verb::all_reduce:
       return host::dispatch_combinable(mine.in.element, mine.verb, [&](auto zero) {
@@ -89,9 +84,20 @@ void work(std::span<const Call> calls, Rank me) {
         });
       });
     case Verb::all_gather:
-      for (Rank r = 0; r < ranks; ++r) copy(calls[r].in, mine.out.part(host::part_of(mine.out, ranks, r)));
+      for (Rank r = 0; r < ranks; ++r) host::copy(calls[r].in, mine.out.part(host::part_of(mine.out, ranks, r)));
       return;
-    case Verb::broadcast: return copy(calls[mine.peer].in, mine.out);
+    case Verb::all_to_all: {
+      Extent done = 0;
+      for (const Call& theirs : calls) {
+        Extent begin = 0;
+        for (Rank r = 0; r < me; ++r) begin += theirs.rows_to(r, ranks);
+        const Extent rows = theirs.rows_to(me, ranks);
+        host::copy(theirs.in.rows({begin, begin + rows}), mine.out.rows({done, done + rows}));
+        done += rows;
+      }
+      return;
+    }
+    case Verb::broadcast: return host::copy(calls[mine.peer].in, mine.out);
     case Verb::send: case Verb::receive: case Verb::barrier: return;
   }
 }
@@ -210,6 +216,12 @@ struct ThreadWorld::State {
     const auto seen = [&](Rank r) { return host::summary(slot.calls[r], group.members[r]); };
     for (Rank r = 1; r < group.size() && !slot.refusal; ++r)
       if (const auto why = host::difference(seen(0), seen(r))) slot.refusal = std::make_shared<Failure>(502, *why);
+    if (slot.calls[0].verb == Verb::all_to_all)
+      for (Rank from = 0; from < group.size(); ++from)
+        for (Rank to = 0; to < group.size() && !slot.refusal; ++to) {
+          const Extent sent = slot.calls[from].rows_to(to, group.size()), expected = slot.calls[to].rows_from(from, group.size());
+          if (const auto why = host::misfit(seen(from), sent, seen(to), expected)) slot.refusal = std::make_shared<Failure>(516, *why);
+        }
     slot.open = true;
     ring(group, me);
   }
@@ -274,7 +286,7 @@ struct ThreadWorld::State {
     } else {
       parcel.state = Parcel::State::moving;
       lock.unlock();
-      copy(parcel.call.in, p.call.out);
+      host::copy(parcel.call.in, p.call.out);
       lock.lock();
       parcel.state = Parcel::State::taken, p.state = Pending::State::done;
     }

@@ -126,6 +126,112 @@ void movements(const World& world, Extent rows, Extent columns, Element element)
   CHECK(same(received, values<T>(previous, n)));
 }
 
+/// How many rows each rank sends to each: anything, nothing by some, nothing to some, all to one, or nothing at all.
+struct Routes {
+  Extent ranks = 1;
+  std::uint64_t seed = 0;
+  Extent operator()(Rank from, Rank to) const {
+    std::uint64_t x = (seed * 64 + from) * 64 + to + 1;
+    for (const std::uint64_t factor : {0xBF58476D1CE4E5B9ULL, 0x94D049BB133111EBULL}) x = (x ^ (x >> 29U)) * factor;
+    const Extent rows = (x >> 40U) % 7;
+    switch (seed % 6) {
+      case 1: return from % 2 ? 0 : rows;
+      case 2: return to % 2 ? rows : 0;
+      case 3: return to == seed % ranks ? rows + 1 : 0;
+      case 4: return seed < 6 ? 0 : rows * rows * 5;
+      default: return rows;
+    }
+  }
+  std::vector<Extent> sent_by(Rank from) const {
+    std::vector<Extent> counts(ranks);
+    for (Rank to = 0; to < ranks; ++to) counts[to] = (*this)(from, to);
+    return counts;
+  }
+  std::vector<Extent> received_by(Rank to) const {
+    std::vector<Extent> counts(ranks);
+    for (Rank from = 0; from < ranks; ++from) counts[from] = (*this)(from, to);
+    return counts;
+  }
+};
+inline Extent sum_of(const std::vector<Extent>& counts) {
+  Extent sum = 0;
+  for (const Extent n : counts) sum += n;
+  return sum;
+}
+
+/// One rank's buffers of an all-to-all, and what it must get. What lies beyond the live rows stays as it was.
+template <class T>
+struct Exchange {
+  Exchange(Routes routes, Rank rank, Extent columns, Extent spare, Element of = element_of<T>)
+      : sent{routes.sent_by(rank)}, received{routes.received_by(rank)}, element{of}, c{columns}, in((sum_of(sent) + spare) * c, T(77.F)),
+        out((sum_of(received) + spare) * c, T(66.F)), kept{}, expected{out} {
+    Extent at = 0;
+    for (Rank to = 0; to < routes.ranks; ++to)
+      for (Extent i = 0; i < sent[to] * c; ++i) in[at++] = value<T>(rank * 8 + to, i);
+    at = 0;
+    for (Rank from = 0; from < routes.ranks; ++from)
+      for (Extent i = 0; i < received[from] * c; ++i) expected[at++] = value<T>(from * 8 + rank, i);
+    kept = in;
+  }
+  static View rows(std::vector<T>& x, Extent c, Element e) { return {x.empty() ? nullptr : x.data(), {x.size() / c, c}, e}; }
+  Lease post(const Communicator& all) { return all.all_to_all(rows(in, c, element), sent, rows(out, c, element), received); }
+  bool right() const { return same(out, expected) && same(in, kept); }
+  std::vector<Extent> sent, received;
+  Element element;
+  Extent c;
+  std::vector<T> in, out, kept, expected;
+};
+template <class T>
+bool exchanged(const Communicator& all, std::uint64_t seed, Extent columns, Extent spare, Element element = element_of<T>) {
+  Exchange<T> x{{all.size(), seed}, all.rank(), columns, spare, element};
+  x.post(all).wait();
+  return x.right();
+}
+
+/// Any counts and elements; then several under way beside messages between the same ranks, waited for in any order.
+inline void all_to_all(const World& world) {
+  const Communicator all{world, Axes::expert};
+  Extent wrong = 0;
+  for (std::uint64_t seed = 0; seed < 60; ++seed)
+    for (const Extent columns : {1, 5}) {
+      const Extent spare = seed % 3;
+      wrong += !exchanged<float>(all, seed, columns, spare) + !exchanged<double>(all, seed, columns, spare) + !exchanged<bf16>(all, seed, columns, spare);
+      wrong += !exchanged<std::uint8_t>(all, seed, columns, spare) + !exchanged<std::int16_t>(all, seed, columns, spare, Element::f16);
+    }
+  CHECK(wrong == 0);
+
+  // Equal shares, by the rule of parts.
+  for (const Extent rows : {0, 1, 7, 64}) {
+    const Extent mine = all.part(rows).size();
+    auto in = values<float>(all.rank(), rows * 3);
+    std::vector<float> out(mine * all.size() * 3), expected;
+    for (Rank r = 0; r < all.size(); ++r) {
+      const auto part = rows_of(values<float>(r, rows * 3), 3, all.part(rows));
+      expected.insert(expected.end(), part.begin(), part.end());
+    }
+    all.all_to_all(view(in, {rows, 3}), view(out, {mine * all.size(), 3})).wait();
+    CHECK(same(out, expected));
+  }
+
+  constexpr Extent calls = 9;
+  std::vector<std::unique_ptr<Exchange<float>>> exchanges;
+  std::vector<Lease> leases;
+  const Rank next = (all.rank() + 1) % all.size(), previous = (all.rank() + all.size() - 1) % all.size();
+  std::vector<float> word(1, float(all.rank())), answer(1, -1.F), sum(1, 1.F);
+  if (all.size() > 1 && all.rank() % 2 == 0) leases.push_back(all.send(view(word), next)), leases.push_back(all.receive(view(answer), previous));
+  for (Extent i = 0; i < calls; ++i) {
+    exchanges.push_back(std::make_unique<Exchange<float>>(Routes{all.size(), i}, all.rank(), 4, 0));
+    leases.push_back(exchanges.back()->post(all));
+    if (i == 4) leases.push_back(all.all_reduce(view(sum)));
+  }
+  if (all.size() > 1 && all.rank() % 2) leases.push_back(all.send(view(word), next)), leases.push_back(all.receive(view(answer), previous));
+  for (Extent i = 0, n = leases.size(); i < n; ++i) leases[all.rank() % 2 ? n - 1 - i : i].wait();
+  for (const auto& x : exchanges) wrong += !x->right();
+  CHECK(wrong == 0);
+  CHECK(sum[0] == float(all.size()));
+  if (all.size() > 1) CHECK(answer[0] == float(previous));
+}
+
 /// Every verb with every element, over sizes that the ranks share unevenly or not at all.
 inline void every_verb(const World& world) {
   for (const Shape s : {Shape{0, 1}, {1, 1}, {5, 1}, {7, 3}, {2, 8}, {64, 33}, {4'099, 1}}) {
@@ -217,6 +323,7 @@ inline void groups(const World& world) {
   CHECK(reversed->size() == ranks);
   reductions<double>(reversed, 5, 3, reversed->ordered());
   movements<std::int32_t>(reversed, 5, 3, Element::i32);
+  for (const World& group : {alone, reversed}) CHECK(exchanged<bf16>({group, Axes::expert}, 11, 3, 1));
 
   if (ranks < 4 || ranks % 2 != 0) return;
   std::vector<Rank> row, column;
@@ -268,6 +375,7 @@ inline void leases(const World& world) {
 
 inline void all(const World& world) {
   every_verb(world);
+  all_to_all(world);
   a_nan_wins(world);
   waits_out_of_order(world);
   many_outstanding(world);
@@ -289,6 +397,10 @@ inline void one_of_each(const World& world, float* memory) {
   all.all_gather(at(0, {10, 2}).rows(mine), at(0, {10, 2})).wait();
   all.broadcast(at(0, {5, 1}), 0).wait();
   all.barrier();
+  std::vector<Extent> sent(ranks), received(ranks);
+  for (Rank r = 0; r < ranks; ++r) sent[r] = (rank + 2 * r) % 3, received[r] = (r + 2 * rank) % 3;
+  all.all_to_all(at(0, {20, 2}), sent, at(100, {20, 2}), received).wait();
+  all.all_to_all(at(0, {10, 2}), at(100, {mine.size() * ranks, 2})).wait();
   if (ranks == 1) return;
   Lease send = all.send(at(0, {4, 1}), (rank + 1) % ranks), receive = all.receive(at(100, {4, 1}), (rank + ranks - 1) % ranks);
   send.wait(), receive.wait();
@@ -317,6 +429,29 @@ inline void refusals(const World& world) {
   const Range mine = all.part(16);
   const View shifted{x.data() + 1 + mine.begin, {mine.size(), 1}};
   if (!world->dry()) CHECK(error_of_wait([&] { return all.reduce_scatter(view(x, {16, 1}), shifted); }) == 507);
+
+  // An all-to-all: counts that are too few, too large (their sum too, were it taken naively) or on one side; rows, elements and memory.
+  std::vector<Extent> one(ranks, 1), few(ranks - 1), large(ranks, 1), zero(ranks), other = one;
+  large.front() = ranks + 1, other[all.rank()] = 2;
+  std::vector<Extent> endless(ranks, ~Extent(0));
+  const View in = view(x).part({0, ranks}), out = view(x).part({32, 32 + ranks + 1});
+  CHECK(error_of_wait([&] { return all.all_to_all(in, one, out, {}); }) == 507);
+  CHECK(error_of_wait([&] { return all.all_to_all(in, {}, out, one); }) == 507);
+  if (ranks > 1) CHECK(error_of_wait([&] { return all.all_to_all(in, few, out, one); }) == 507);
+  if (ranks > 1) CHECK(error_of_wait([&] { return all.all_to_all(in, one, out, few); }) == 507);
+  CHECK(error_of_wait([&] { return all.all_to_all(in, large, out, one); }) == 507);
+  CHECK(error_of_wait([&] { return all.all_to_all(in, one, out.part({0, ranks - 1}), one); }) == 507);
+  CHECK(error_of_wait([&] { return all.all_to_all(in, endless, out, endless); }) == 507);
+  CHECK(error_of_wait([&] { return all.all_to_all(in, one, out, other); }) == 507);
+  CHECK(error_of_wait([&] { return all.all_to_all(in.reshaped({ranks, 1}), one, {x.data() + 32, {ranks, 2}}, one); }) == 507);
+  CHECK(error_of_wait([&] { return all.all_to_all(in, one, {bytes.data(), {ranks, 1}, Element::u8}, one); }) == 507);
+  if (!world->dry()) {
+    CHECK(error_of_wait([&] { return all.all_to_all(in, one, {nullptr, {ranks, 1}}, one); }) == 507);
+    CHECK(error_of_wait([&] { return all.all_to_all({nullptr, {ranks, 1}}, one, out, one); }) == 507);
+    CHECK(error_of_wait([&] { return all.all_to_all(in, one, view(x).part({ranks - 1, 2 * ranks}), one); }) == 507);
+    CHECK(error_of_wait([&] { return all.all_to_all(in, one, in, one); }) == 507);
+    CHECK(error_of_wait([&] { return all.all_to_all(in, out.part({0, 0})); }) == (all.part(ranks).size() > 0 ? 507 : 0));
+  }
   CHECK(error_of_wait([&] { return all.all_reduce({bytes.data(), {8, 1}, Element::u8}); }) == 508);
   CHECK(error_of_wait([&] { return all.broadcast(view(x), ranks); }) == 509);
   CHECK(error_of_wait([&] { return all.send(view(x), ranks); }) == 509);

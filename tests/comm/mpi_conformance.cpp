@@ -42,6 +42,28 @@ TEST_CASE("MPI counts what threads count") {
   CHECK(mpi.rows().size() == dry.rows().size());
 }
 
+TEST_CASE("MPI rows of an all-to-all that aren't expected are refused by their receiver") {
+  for (const Extent extra : {1, 0}) {  // too many, then too few
+    const Communicator all{world()->among([] {
+      std::vector<Rank> members(world()->size());
+      for (Rank r = 0; r < members.size(); ++r) members[r] = r;
+      return members;
+    }()), Axes::expert};
+    std::vector<float> in(30), out(30);
+    std::vector<Extent> sent(all.size(), 2), received(all.size(), 2);
+    if (all.rank() == 0) sent[1] = 1 + 2 * extra;
+    std::string what;
+    try {
+      all.all_to_all({in.data(), {10, 3}}, sent, {out.data(), {10, 3}}, received).wait();
+    } catch (const Error& e) {
+      what = e.what();
+    }
+    CHECK(what.starts_with(all.rank() == 1 ? "dsx-E516: rank 1 expects 2 rows from rank 0 in all_to_all of rows of 3 f32 over expert at " : ""));
+    CHECK(what.ends_with(all.rank() != 1 ? "" : extra ? ", but of 6 elements more came" : ", but of 6 elements 3 came"));
+    CHECK(what.empty() == (all.rank() != 1));
+  }
+}
+
 TEST_CASE("MPI messages of another size are refused by their receiver") {
   const Communicator all{world(), Axes::pipe};
   std::vector<float> x(16);

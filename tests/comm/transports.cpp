@@ -111,7 +111,10 @@ TEST_CASE("traffic is counted by the ring convention") {
   CHECK(traffic.wire_bytes(Verb::broadcast) == 5 * 4 * 3 / 4.);
   CHECK(traffic.wire_bytes(Verb::send) == 16);
   CHECK(traffic.wire_bytes(Verb::receive) == 0);  // its sender counted it
-  CHECK(traffic.wire_bytes() == 126 + 60 + 60 + 15 + 16);
+  // 0, 2, 1 and 0 rows of 2 elements, then shares of 3, 3, 2 and 2: the first ones stay here.
+  CHECK(traffic.elements(Verb::all_to_all) == (2 + 1) * 2 + (3 + 2 + 2) * 2);
+  CHECK(traffic.wire_bytes(Verb::all_to_all) == 80);
+  CHECK(traffic.wire_bytes() == 126 + 60 + 60 + 15 + 16 + 80);
   CHECK(traffic.calls(Verb::barrier) == 1);
   CHECK(traffic.elements(Verb::send, Axes::data) == 4);
   CHECK(traffic.elements(Verb::send, Axes::tensor) == 0);
@@ -174,6 +177,46 @@ TEST_CASE("checked ranks refuse together before anything moves") {
     CHECK(what[r].find("; rank 2 calls all_reduce of 3 f32") != std::string::npos);
     CHECK(posted[r] == 0);
   }
+}
+
+TEST_CASE("checked ranks compare the rows of an all-to-all before anything moves") {
+  std::vector<Extent> posted(3);
+  std::vector<std::string> what(3);
+  std::vector<std::vector<float>> out(3, std::vector<float>(12, 5.F));
+  const int line = __LINE__ + 9;
+  CHECK_THROWS_AS(run_threads(3,
+                              [&](std::shared_ptr<Transport> world) {
+                                const Rank rank = world->rank();
+                                const Communicator all{checked(std::make_shared<Plain>(world, &posted[rank])), Axes::expert};
+                                std::vector<float> in(12);
+                                std::vector<Extent> sent(3, 1), received(3, 1);
+                                if (rank == 2) received[0] = 2;
+                                try {
+                                  all.all_to_all({in.data(), {6, 2}}, sent, {out[rank].data(), {6, 2}}, received).wait();
+                                } catch (const Error& e) {
+                                  what[rank] = e.what();
+                                  throw;
+                                }
+                              }),
+                  Error);
+  const std::string place = std::string{__FILE__} + ":" + std::to_string(line);
+  for (Rank r = 0; r < 3; ++r) {
+    CHECK(what[r] == "dsx-E516: rank 0 sends rank 2 1 rows in all_to_all of rows of 2 f32 over expert at " + place +
+                         "; rank 2 expects 2 in all_to_all of rows of 2 f32 over expert at " + place);
+    CHECK(posted[r] == 0);
+    CHECK(out[r] == std::vector<float>(12, 5.F));
+  }
+}
+
+TEST_CASE("a dry all-to-all takes any bound") {
+  Traffic traffic;
+  const Communicator all{recorded(dry_transport(1, 4), traffic), Axes::expert};
+  all.all_to_all({nullptr, {10, 8}, Element::bf16}, {nullptr, {70, 8}, Element::bf16}).wait();
+  CHECK(traffic.elements(Verb::all_to_all, Axes::expert) == 7 * 8);
+  CHECK(traffic.wire_bytes(Verb::all_to_all) == 7 * 8 * 2);
+  const std::vector<Extent> sent{0, 2, 1, 3}, received{9, 2, 0, 0};
+  all.all_to_all({nullptr, {10, 8}, Element::u8}, sent, {nullptr, {70, 8}, Element::u8}, received).wait();
+  CHECK(traffic.wire_bytes(Verb::all_to_all) == 7 * 8 * 2 + 4 * 8);
 }
 
 TEST_CASE("a checked message that doesn't fit is refused with both lines") {

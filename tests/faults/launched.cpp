@@ -196,6 +196,23 @@ TEST_CASE("an MPI process that throws frees those that wait" * doctest::skip(wit
   CHECK(ended.after < 1'000);
 }
 
+TEST_CASE("MPI processes whose all-to-alls don't fit, or that fail in one, or come too late, end together" * doctest::skip(without_mpi())) {
+  const Ended unequal = mpirun(3, "rows");
+  CHECK(unequal.code == 1);
+  CHECK(unequal.count(" ms: dsx-E516: rank 1 sends rank 0 1 rows in all_to_all of rows of 1 f32 over data at ") == 3);
+  CHECK(unequal.count("; rank 0 expects 2 in all_to_all of rows of 1 f32 over data at ") >= 3);
+  CHECK(unequal.after < 1'000);
+  const Ended thrown = mpirun(4, "throw in rows");
+  CHECK(thrown.code == 1);
+  CHECK(thrown.count(": dsx-E501: another rank failed: dsx-E308: rank 1: rank 1 stops") == 3);
+  CHECK(thrown.after < 1'000);
+  const Ended late = mpirun(3, "late rows");
+  CHECK(late.code == 1);
+  CHECK(late.count(" waited 300 ms in all_to_all of rows of 1 f32 over data at ") >= 2);
+  CHECK(late.count("; rank 1 doesn't answer: it computes, or stands still") >= 2);
+  CHECK(late.after < 1'000);
+}
+
 TEST_CASE("of MPI processes that all fail one prints" * doctest::skip(without_mpi())) {
   const Ended ended = mpirun(3, "all");
   CHECK(ended.code == 1);

@@ -97,6 +97,107 @@ TEST_CASE("thread ranks compare size, element, combination, root and rows") {
     const View whole{x.data(), r ? Shape{3, 4} : Shape{12, 1}};
     return all.reduce_scatter(whole, whole.rows(all.part(whole.shape.rows)));
   }));
+  const std::vector<Extent> counts(2, 1);
+  CHECK(refused([&](Rank r, const Communicator& all, auto& x) {  // as many elements in rows of another length
+    return all.all_to_all({x.data(), {4, 2 + r}}, counts, {x.data() + 32, {4, 2 + r}}, counts);
+  }));
+  CHECK(refused([&](Rank r, const Communicator& all, auto& x) {
+    const Element e = r ? Element::i32 : Element::f32;
+    return all.all_to_all({x.data(), {4, 2}, e}, counts, {x.data() + 32, {4, 2}, e}, counts);
+  }));
+  CHECK(refused([&](Rank r, const Communicator& all, auto& x) {
+    return r ? all.all_reduce({x.data(), {4, 2}}) : all.all_to_all({x.data(), {4, 2}}, counts, {x.data() + 32, {4, 2}}, counts);
+  }));
+}
+
+TEST_CASE("rows of an all-to-all that aren't expected are refused on all ranks, and nothing moves") {
+  for (const Extent expected : {0, 1, 3}) {
+    std::vector<std::vector<float>> outs(4, std::vector<float>(30, 5.F));
+    const int line = __LINE__ + 4;
+    const Outcome o = outcome_of(4, {}, [&](Rank rank, const Communicator& all) {
+      std::vector<Extent> sent(4, 2), received(4, 2);
+      if (rank == 1) received[3] = expected;
+      if (std::vector<float> in(30); rank == 3) all.all_to_all({in.data(), {10, 3}}, sent, {outs[rank].data(), {10, 3}}, received).wait();
+      else all.all_to_all({in.data(), {10, 3}}, sent, {outs[rank].data(), {10, 3}}, received).wait();
+    });
+    CHECK(o.all_start_with("dsx-E516: rank 3 sends rank 1 2 rows in all_to_all of rows of 3 f32 over data at " + at(line) + "; rank 1 expects " +
+                           std::to_string(expected) + " in all_to_all of rows of 3 f32 over data at " + at(line + 1)));
+    CHECK(o.took < milliseconds{1'000});
+    for (const auto& out : outs) CHECK(out == std::vector<float>(30, 5.F));
+  }
+}
+
+TEST_CASE("a failing rank frees those that wait in an all-to-all, and nobody reads its buffers or counts afterwards") {
+  struct Call {
+    Poisoned in{30'000}, out{30'000};
+    std::vector<Extent> sent = std::vector<Extent>(4, 5'000), received = sent;
+    ~Call() { std::fill(sent.begin(), sent.end(), ~Extent(0)), std::fill(received.begin(), received.end(), ~Extent(0)); }
+    Lease post(const Communicator& all) { return all.all_to_all(in.view(), sent, out.view(), received); }
+  };
+  for (int round = 0; round < 20; ++round) {
+    const Outcome o = outcome_of(4, {}, [round](Rank rank, const Communicator& all) {
+      Call first, second;
+      const Lease served = first.post(all);  // by all: it is served to its end
+      const Lease open = second.post(all);
+      Call third;
+      if (rank == Rank(round % 4)) {
+        if (round % 2) std::this_thread::sleep_for(milliseconds{2});
+        const Lease taken_back = third.post(all);
+        fail<308>("in the middle");
+      }
+      third.post(all).wait();  // may open, but is not worked on by all
+      all.barrier();
+    });
+    CHECK(o.rethrown.starts_with("dsx-E308"));
+    CHECK(o.took < milliseconds{1'000});
+  }
+}
+
+TEST_CASE("a rank that comes too late for an all-to-all is named, and so is one that waits elsewhere") {
+  std::atomic<bool> freed = false;
+  const auto exchange = [](const Communicator& all) {
+    std::vector<float> in(6), out(6);
+    const std::vector<Extent> counts(3, 2);
+    all.all_to_all(view(in), counts, view(out), counts).wait();
+  };
+  const Outcome late = outcome_of(3, {milliseconds{100}}, [&](Rank rank, const Communicator& all) {
+    if (rank == 2)
+      while (!freed) std::this_thread::sleep_for(milliseconds{1});
+    try {
+      exchange(all);
+    } catch (...) {
+      freed = true;
+      throw;
+    }
+  });
+  CHECK(late.all_start_with("dsx-E504: rank "));
+  CHECK(late.all_contain(" waited 100 ms in all_to_all of rows of 1 f32 over data at "));
+  CHECK(late.all_contain("; rank 2 hasn't arrived: it has called nothing"));
+  const Outcome stuck = outcome_of(3, {}, [&](Rank rank, const Communicator& all) {
+    std::vector<float> x(1);
+    if (rank == 2) all.receive(view(x), 0).wait();
+    exchange(all);
+  });
+  CHECK(stuck.all_start_with("dsx-E506: no rank can go on: rank 0 waits in all_to_all of rows of 1 f32 over data at "));
+  CHECK(stuck.all_contain("; rank 2 waits in receive of 1 f32 from 0"));
+}
+
+TEST_CASE("a rank leaves an all-to-all when its peers have taken their rows") {
+  std::vector<std::vector<float>> buffers(6, std::vector<float>(9));  // outlive the ranks, whatever these do
+  run_threads(3, [&](std::shared_ptr<Transport> world) {
+    const Communicator all{world, Axes::expert};
+    const std::vector<Extent> counts(3, 3);
+    for (Rank late = 0; late < 3; ++late) {
+      std::vector<float>&in = buffers[2 * all.rank()], &out = buffers[2 * all.rank() + 1];
+      std::fill(in.begin(), in.end(), float(all.rank()));
+      Lease lease = all.all_to_all(view(in), counts, view(out), counts);
+      if (all.rank() == late) std::this_thread::sleep_for(milliseconds{30});
+      lease.wait();
+      std::fill(in.begin(), in.end(), -1.F);
+      CHECK(out == std::vector<float>{0, 0, 0, 1, 1, 1, 2, 2, 2});
+      all.barrier();
+    }
+  });
 }
 
 TEST_CASE("a thread rank that throws frees those that wait in a collective, in a receive, in a send and between") {

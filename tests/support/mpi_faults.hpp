@@ -108,6 +108,21 @@ inline void run(const std::string& fault, const std::shared_ptr<Transport>& worl
     if (rank == 2) all.receive(view(x), 1).wait();
     if (rank > 2) std::this_thread::sleep_for(milliseconds{200}), all.barrier();
   }
+  if (fault == "rows" || fault == "late rows") {
+    std::vector<Extent> sent(all.size(), 2), received = sent;
+    if (fault == "rows" && rank == 1) sent[0] = 1;
+    if (fault == "late rows" && rank == 1) std::this_thread::sleep_for(milliseconds{10'000});
+    event(fault == "rows" ? 0 : 300);
+    all.all_to_all(view(y).rows({0, 100}), sent, view(y).rows({100, 200}), received).wait();
+  }
+  if (fault == "throw in rows") {
+    std::vector<Extent> sent(all.size(), 20'000), received = sent;
+    std::vector<float> z(100'000);
+    const Lease pending = all.all_to_all(view(y), sent, view(z), received);
+    if (rank == 1) event(), fail<308>("rank 1 stops");
+    std::vector<float> more(100'000);
+    all.all_to_all(view(y), sent, view(more), received).wait();
+  }
   if (fault == "all") event(), fail<310>("3 ranks can't be 2 x 2");
   if (fault == "late") {
     if (rank == 1) std::this_thread::sleep_for(milliseconds{10'000});

@@ -15,6 +15,7 @@
 
 #include <memory>
 #include <source_location>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -22,9 +23,9 @@
 namespace dsx {
 
 enum class Combine : std::uint8_t { sum, max };
-enum class Verb : std::uint8_t { all_reduce, reduce_scatter, all_gather, broadcast, send, receive, barrier };
+enum class Verb : std::uint8_t { all_reduce, reduce_scatter, all_gather, all_to_all, broadcast, send, receive, barrier };
 constexpr std::string_view name_of(Verb v) {
-  constexpr std::string_view names[] = {"all_reduce", "reduce_scatter", "all_gather", "broadcast", "send", "receive", "barrier"};
+  constexpr std::string_view names[] = {"all_reduce", "reduce_scatter", "all_gather", "all_to_all", "broadcast", "send", "receive", "barrier"};
   return names[std::size_t(v)];
 }
 
@@ -39,8 +40,13 @@ struct Call {
   Axes axes = Axes::none;          // for reports
   Site site{};
   const Call* stands_for = nullptr;  // for reports: the call that one of a decorator's own serves
+  std::span<const Extent> sent{}, received{};  // an all-to-all's rows by rank, lent like the buffers; empty: shares of the buffers
 
-  /// The buffer that all ranks share out: its element count is the call's size.
+  /// The rows of `in` that an all-to-all takes to a rank, and those of `out` that it brings from one.
+  Extent rows_to(Rank r, Extent ranks) const { return sent.empty() ? share({0, in.shape.rows}, ranks, r).size() : sent[r]; }
+  Extent rows_from(Rank r, Extent ranks) const { return received.empty() ? share({0, out.shape.rows}, ranks, r).size() : received[r]; }
+
+  /// The buffer that all ranks share out: its element count is the call's size, but for an all-to-all, which has none in common.
   const View& whole() const { return verb == Verb::all_gather || verb == Verb::receive ? out : in; }
 };
 
@@ -62,7 +68,7 @@ class Transport {
   /// Posts a call and returns at once. All ranks post the same collectives in the same order; the buffers stay lent
   /// until finish() or withdraw().
   virtual Ticket post(const Call&) = 0;
-  /// Waits until the call is done and its buffers are free. Throws dsx-E501 to E504 or E515, on every rank.
+  /// Waits until the call is done and its buffers are free. Throws dsx-E501 to E504, E515 or E516, on every rank.
   virtual void finish(Ticket) = 0;
   /// Moves this rank's calls on without waiting; whether finish() of this one would return at once, or throw.
   virtual bool ready(Ticket) { return true; }
@@ -126,6 +132,14 @@ class Communicator {
   Lease all_gather(View in, View out, Site site = Site::current()) const {
     return post({Verb::all_gather, in, out, Combine::sum, 0, axes_, site});
   }
+  /// `in` holds rows for rank 0, then for rank 1, ...: sent[r] of them go to rank r; out = received[r] rows from each rank r, in rank order.
+  /// The buffers may hold more rows than the counts say, not overlap. The counts stay lent as the buffers do. Where both are empty,
+  /// each buffer's rows are shared out among the ranks: so a dry run, which knows no routes, takes the bound.
+  Lease all_to_all(View in, std::span<const Extent> sent, View out, std::span<const Extent> received, Site site = Site::current()) const {
+    return post({Verb::all_to_all, in, out, Combine::sum, 0, axes_, site, nullptr, sent, received});
+  }
+  /// Rank r gets its part of everyone's `in`, whose rows are as many on each rank; out has part(rows).size() rows from each.
+  Lease all_to_all(View in, View out, Site site = Site::current()) const { return all_to_all(in, {}, out, {}, site); }
   Lease broadcast(View x, Rank root, Site site = Site::current()) const {
     return post({Verb::broadcast, x, x, Combine::sum, root, axes_, site});
   }

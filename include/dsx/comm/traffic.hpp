@@ -4,6 +4,9 @@
 ///
 ///     traffic.elements(Verb::all_gather, Axes::data)   // whole buffers, summed over calls
 ///     traffic.wire_bytes(Verb::all_gather)             // n (N - 1) / N of them left or reached this rank
+///
+/// Of an all-to-all only the elements that leave the rank are counted. Without counts each rank has its share of the rows, and all leave
+/// but this rank's own.
 #pragma once
 
 #include <dsx/comm/communicator.hpp>
@@ -12,13 +15,13 @@
 
 namespace dsx {
 
-/// Bytes that the ring algorithm moves through one rank: all-reduce 2n(N-1)/N, gather and scatter n(N-1)/N, else n.
+/// Bytes that the ring algorithm moves through one rank: all-reduce 2n(N-1)/N, gather, scatter and broadcast n(N-1)/N, else n.
 constexpr double ring_bytes(Verb verb, double bytes, Extent ranks) {
   const double others = double(ranks - 1) / double(ranks);
   switch (verb) {
     case Verb::all_reduce: return 2 * bytes * others;
     case Verb::reduce_scatter: case Verb::all_gather: case Verb::broadcast: return bytes * others;
-    case Verb::send: return bytes;
+    case Verb::all_to_all: case Verb::send: return bytes;
     case Verb::receive: case Verb::barrier: return 0;  // counted by the sender
   }
   return 0;
@@ -34,14 +37,16 @@ class Traffic {
     double wire_bytes() const { return ring_bytes(verb, double(elements) * double(bytes_of(element)), ranks); }
   };
 
-  void count(const Call& call, Extent ranks) {
+  void count(const Call& call, Rank rank, Extent ranks) {
     Row& row = find(call, ranks);
-    ++row.calls, row.elements += call.whole().size();
+    ++row.calls;
+    if (call.verb != Verb::all_to_all) row.elements += call.whole().size();
+    else for (Rank r = 0; r < ranks; ++r) row.elements += r == rank ? 0 : call.rows_to(r, ranks) * call.in.shape.columns;
   }
   void clear() { used_ = 0; }
   std::span<const Row> rows() const { return {rows_.data(), used_}; }
 
-  /// Elements of whole buffers that passed; Axes::none counts every axis.
+  /// Elements of whole buffers that passed, of an all-to-all those that left; Axes::none counts every axis.
   Extent elements(Verb verb, Axes axes = Axes::none) const { return sum<Extent>(verb, axes, [](const Row& r) { return r.elements; }); }
   Extent calls(Verb verb, Axes axes = Axes::none) const { return sum<Extent>(verb, axes, [](const Row& r) { return r.calls; }); }
   double wire_bytes(Verb verb, Axes axes = Axes::none) const { return sum<double>(verb, axes, [](const Row& r) { return r.wire_bytes(); }); }

@@ -74,6 +74,7 @@ inline constexpr ErrorEntry error_table[] = {
     {511, "a transport that this build of dsx doesn't have"},
     {512, "a failure inside MPI"},
     {515, "a rank's process has ended"},
+    {516, "rows of an all-to-all that one rank sends and the other doesn't expect"},
     {601, "a file or folder that can't be read"},
     {602, "a file or folder that can't be written"},
     {603, "two writers of one file or folder"},
