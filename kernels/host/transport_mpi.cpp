@@ -363,7 +363,7 @@ struct World {
 class MpiTransport final : public Transport {
  public:
   MpiTransport(std::shared_ptr<World> world, std::shared_ptr<Circle> circle, Rank me)
-      : world_{std::move(world)}, circle_{std::move(circle)}, comm_{circle_->comm}, tag_{circle_->uses % 16'384 * 2}, me_{me} {
+      : world_{std::move(world)}, circle_{std::move(circle)}, comm_{circle_->comm}, tag_{circle_->uses % 16'384 * 2}, rows_tag_{tag_ + 1}, me_{me} {
     ++circle_->handles;
   }
   ~MpiTransport() override {
@@ -563,7 +563,7 @@ class MpiTransport final : public Transport {
           if (r == me_) own = theirs;
           else in_pieces(theirs, [&](const View& v) {
             p.counts.push_back(int(v.size())), p.places.push_back(int(r));
-            ok(MPI_Irecv(v.data, int(v.size()), bits, int(r), tag_ + 1, comm_, &another(p)));
+            ok(MPI_Irecv(v.data, int(v.size()), bits, int(r), rows_tag_, comm_, &another(p)));
           });
         }
         begin = 0;
@@ -571,7 +571,7 @@ class MpiTransport final : public Transport {
           const View theirs = in.rows({begin, begin + c.rows_to(r, size())});
           begin += theirs.shape.rows;
           if (r == me_) host::copy(theirs, own);
-          else in_pieces(theirs, [&](const View& v) { ok(MPI_Isend(v.data, int(v.size()), bits, int(r), tag_ + 1, comm_, &another(p))); });
+          else in_pieces(theirs, [&](const View& v) { ok(MPI_Isend(v.data, int(v.size()), bits, int(r), rows_tag_, comm_, &another(p))); });
         }
         return;
       }
@@ -589,7 +589,7 @@ class MpiTransport final : public Transport {
   std::shared_ptr<World> world_;
   std::shared_ptr<Circle> circle_;
   const MPI_Comm comm_;
-  const int tag_;  // of messages; an all-to-all's have the next
+  const int tag_, rows_tag_;  // of messages, of an all-to-all's rows: neither is taken for the other
   const Rank me_;
   std::list<Pending> pending_{}, idle_{};  // nodes wander, so that the steady state allocates nothing here
 };

@@ -183,22 +183,21 @@ TEST_CASE("checked ranks compare the rows of an all-to-all before anything moves
   std::vector<Extent> posted(3);
   std::vector<std::string> what(3);
   std::vector<std::vector<float>> out(3, std::vector<float>(12, 5.F));
-  const int line = __LINE__ + 9;
-  CHECK_THROWS_AS(run_threads(3,
-                              [&](std::shared_ptr<Transport> world) {
-                                const Rank rank = world->rank();
-                                const Communicator all{checked(std::make_shared<Plain>(world, &posted[rank])), Axes::expert};
-                                std::vector<float> in(12);
-                                std::vector<Extent> sent(3, 1), received(3, 1);
-                                if (rank == 2) received[0] = 2;
-                                try {
-                                  all.all_to_all({in.data(), {6, 2}}, sent, {out[rank].data(), {6, 2}}, received).wait();
-                                } catch (const Error& e) {
-                                  what[rank] = e.what();
-                                  throw;
-                                }
-                              }),
-                  Error);
+  const int line = __LINE__ + 8;
+  const auto main = [&](std::shared_ptr<Transport> world) {
+    const Rank rank = world->rank();
+    const Communicator all{checked(std::make_shared<Plain>(world, &posted[rank])), Axes::expert};
+    std::vector<float> in(12);
+    std::vector<Extent> sent(3, 1), received(3, 1);
+    if (rank == 2) received[0] = 2;
+    try {
+      all.all_to_all({in.data(), {6, 2}}, sent, {out[rank].data(), {6, 2}}, received).wait();
+    } catch (const Error& e) {
+      what[rank] = e.what();
+      throw;
+    }
+  };
+  CHECK_THROWS_AS(run_threads(3, main), Error);
   const std::string place = std::string{__FILE__} + ":" + std::to_string(line);
   for (Rank r = 0; r < 3; ++r) {
     CHECK(what[r] == "dsx-E516: rank 0 sends rank 2 1 rows in all_to_all of rows of 2 f32 over expert at " + place +

@@ -213,6 +213,12 @@ TEST_CASE("MPI processes whose all-to-alls don't fit, or that fail in one, or co
   CHECK(late.after < 1'000);
 }
 
+TEST_CASE("MPI processes don't take rows for messages" * doctest::skip(without_mpi())) {
+  const Ended ended = mpirun(3, "rows between messages", 10'000);
+  CHECK(ended.code == 0);
+  CHECK(ended.count("of what came, 0 wrong") == 3);
+}
+
 TEST_CASE("of MPI processes that all fail one prints" * doctest::skip(without_mpi())) {
   const Ended ended = mpirun(3, "all");
   CHECK(ended.code == 1);

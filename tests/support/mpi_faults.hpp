@@ -108,6 +108,17 @@ inline void run(const std::string& fault, const std::shared_ptr<Transport>& worl
     if (rank == 2) all.receive(view(x), 1).wait();
     if (rank > 2) std::this_thread::sleep_for(milliseconds{200}), all.barrier();
   }
+  if (fault == "rows between messages") {  // sent before the rows, received after them
+    std::vector<float> in(all.size(), float(rank)), out(in), word{-1.F}, heard(1);
+    const std::vector<Extent> ones(all.size(), 1);
+    Lease sent = rank == 0 ? all.send(view(word), 1) : Lease{};
+    all.all_to_all(view(in), ones, view(out), ones).wait();
+    if (rank == 1) all.receive(view(heard), 0).wait();
+    sent.wait();
+    Extent wrong = rank == 1 && heard[0] != -1.F;
+    for (Rank r = 0; r < all.size(); ++r) wrong += out[r] != float(r);
+    std::printf("of what came, %zu wrong\n", wrong);
+  }
   if (fault == "rows" || fault == "late rows") {
     std::vector<Extent> sent(all.size(), 2), received = sent;
     if (fault == "rows" && rank == 1) sent[0] = 1;
