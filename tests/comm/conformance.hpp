@@ -195,7 +195,8 @@ inline void all_to_all(const World& world) {
   for (std::uint64_t seed = 0; seed < 60; ++seed)
     for (const Extent columns : {1, 5}) {
       const Extent spare = seed % 3;
-      wrong += !exchanged<float>(all, seed, columns, spare) + !exchanged<double>(all, seed, columns, spare) + !exchanged<bf16>(all, seed, columns, spare);
+      wrong += !exchanged<float>(all, seed, columns, spare) + !exchanged<double>(all, seed, columns, spare);
+      wrong += !exchanged<bf16>(all, seed, columns, spare);
       wrong += !exchanged<std::uint8_t>(all, seed, columns, spare) + !exchanged<std::int16_t>(all, seed, columns, spare, Element::f16);
     }
   CHECK(wrong == 0);
