@@ -69,11 +69,11 @@ std::shared_ptr<Transport> mpi_transport_world(MpiOptions options = {});
 [[noreturn]] void mpi_end_failed(const std::string& why) noexcept;
 
 /// Compares all ranks' calls of a collective (verb, size, element, combination, root) before any data move, and refuses on all
-/// ranks together (dsx-E502), naming two of them with their lines; messages likewise (dsx-E503). A transport that
+/// ranks together (dsx-E502), naming two of them with their lines; rows of an all-to-all (dsx-E516), messages (dsx-E503) likewise. A transport that
 /// compares by itself is returned as it is.
 std::shared_ptr<Transport> checked(std::shared_ptr<Transport> transport);
 
-/// The events of one rank's calls in their order.
+/// The events of one rank's calls in their order. Buffers and counts of a call that is over may be gone.
 struct Journal {
   enum class What : std::uint8_t { post, finish, withdraw };
   struct Event {
