@@ -47,6 +47,7 @@ inline constexpr RecipeName recipe_names[] = {
     recipe_name<Bf16>("bf16", "values and weights in bfloat16, master weights and gradients in fp32"),
     recipe_name<KeepActivations>("keep", "what backward reads is kept"),
     recipe_name<RecomputeUnits>("recompute", "units are played again in backward instead of being kept"),
+    recipe_name<RecomputeOperations>("selective", "norms and elementwise functions are computed again in backward instead of being kept"),
     recipe_name<LocalAttention>("local", "each rank attends to whole sequences"),
     recipe_name<Fast>("fast", "sums are taken as the layout gives them"),
 };

@@ -61,6 +61,7 @@ inline constexpr ErrorEntry error_table[] = {
     {410, "a second trainer on weights that have one"},
     {411, "two parameters of one path"},
     {412, "a parameter or buffer that parts() doesn't name"},
+    {420, "an operation of a class that doesn't name its results"},
     {501, "another rank failed"},
     {502, "ranks call different collectives"},
     {503, "a message of another size or element than its receiver expects"},

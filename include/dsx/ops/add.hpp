@@ -13,7 +13,9 @@ namespace dsx {
 
 struct Add : Operation {
   static constexpr const char* name = "add";
+  static constexpr OperationClass operation_class = OperationClass::sums;
   Node a, b, y;
+  auto results() const { return std::array{y}; }
   void forward(Pass& p) const { p.launch(kernels::add, p.view(a), p.view(b), p.view(y)); }
   void towards_inputs(Pass& p) const {
     p.launch(kernels::pass_on, p.incoming(y), p.gradient(a));
@@ -43,8 +45,10 @@ auto operator+(Value<A> a, Value<B> b) {
 
 struct Scale : Operation {
   static constexpr const char* name = "scale";
+  static constexpr OperationClass operation_class = OperationClass::elementwise;
   Node x, y;
   double factor;
+  auto results() const { return std::array{y}; }
   void forward(Pass& p) const { p.launch(kernels::scale, p.view(x), factor, p.view(y)); }
   void towards_inputs(Pass& p) const {
     const Grad dx = p.gradient(x);

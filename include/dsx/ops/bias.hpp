@@ -12,9 +12,11 @@ namespace dsx {
 
 struct AddBias : Operation {
   static constexpr const char* name = "bias";
+  static constexpr OperationClass operation_class = OperationClass::elementwise;
   Node x, y;
   Slot bias;
   Axes partial;
+  auto results() const { return std::array{y}; }
   void forward(Pass& p) const { p.launch(kernels::add_bias, p.view(x), p.weight(bias), p.view(y)); }
   void towards_inputs(Pass& p) const { p.launch(kernels::pass_on, p.incoming(y), p.gradient(x)); }
   void towards_weights(Pass& p) const {

@@ -12,9 +12,11 @@ namespace dsx {
 
 struct Dropout : Operation {
   static constexpr const char* name = "dropout";
+  static constexpr OperationClass operation_class = OperationClass::elementwise;
   Node x, y;
   double rate;
   RandomKey key;
+  auto results() const { return std::array{y}; }
   void forward(Pass& p) const { p.launch(kernels::dropout, p.view(x), Grad{p.view(y), false}, p.rows(x).ids, Extent{0}, rate, key); }
   void towards_inputs(Pass& p) const { p.launch(kernels::dropout, p.incoming(y), p.gradient(x), p.rows(x).ids, Extent{0}, rate, key); }
 };

@@ -13,8 +13,10 @@ namespace dsx {
 
 struct GeluOperation : Operation {
   static constexpr const char* name = "gelu";
+  static constexpr OperationClass operation_class = OperationClass::elementwise;
   Node x, y;
   Gelu form;
+  auto results() const { return std::array{y}; }
   Cost cost(Pass& p) const { return {.bytes = 2.0 * double(p.shape(x).size() * bytes_of(p.element(x)))}; }
   void forward(Pass& p) const { p.launch(kernels::gelu, p.view(x), p.view(y), form); }
   void towards_inputs(Pass& p) const { p.launch(kernels::gelu_pullback, p.view(x), p.incoming(y), p.gradient(x), form); }

@@ -12,10 +12,12 @@ namespace dsx {
 
 struct Norm : Operation {
   static constexpr const char* name = "layer_norm";
+  static constexpr OperationClass operation_class = OperationClass::norms;
   Node x, y, stats;
   Slot gain, bias;
   double epsilon;
   Axes partial;
+  auto results() const { return std::array{y, stats}; }
   void forward(Pass& p) const {
     p.launch(kernels::layer_norm, p.view(x), p.weight(gain), p.weight(bias), epsilon, p.view(y), p.view(stats));
   }

@@ -7,7 +7,7 @@
 #pragma once
 
 #include <dsx/kernels/matmul.hpp>
-#include <dsx/pass/pass.hpp>
+#include <dsx/ops/gelu.hpp>
 
 #include <optional>
 
@@ -18,7 +18,7 @@ using Activation = Gelu;
 
 struct LinearOperation : Operation {
   static constexpr const char* name = "linear";
-  Node x, y, activated;  // `activated` is y where there is no activation
+  Node x, y, activated;  // `activated` is y where there is no activation; the pullback between them is GELU's own
   Slot weight, bias;
   bool has_bias, transposed;
   Gelu form;
@@ -37,7 +37,6 @@ struct LinearOperation : Operation {
              kernels::Epilogue{bias_N, gelu_MN, form}, packing);
   }
   void towards_inputs(Pass& p) const {
-    if (activated != y) p.launch(kernels::gelu_pullback, p.view(y), p.incoming(activated), p.gradient(y), form);
     const Grad dx = p.gradient(x);
     const auto scope = p.scratch_scope();
     const View packing = p.scratch_bytes(kernels::matmul_scratch({p.planned(y)}, {p.weight(weight), !transposed}, p.planned(x)));
@@ -72,6 +71,7 @@ auto linear(Value<D> x, const Parameter& weight, const Parameter* bias = nullptr
     auto activated = activation ? p.make<Out>(columns, element) : y;
     p.run(LinearOperation{{}, x.node, y.node, activated.node, weight.slot, bias ? bias->slot : 0, bias != nullptr, transposed,
                           activation.value_or(Gelu::tanh), p.partial<D>(weight.slot)});
+    if (activation) p.has_run(GeluOperation{{}, y.node, activated.node, *activation});
     return activated;
   }
 }

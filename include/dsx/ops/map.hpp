@@ -51,7 +51,9 @@ void map_pullback(View x, View dy, Grad dx) {
 template <ElementwiseFunction F>
 struct Map : Operation {
   static constexpr const char* name = "map";
+  static constexpr OperationClass operation_class = OperationClass::elementwise;
   Node x, y;
+  auto results() const { return std::array{y}; }
   void forward(Pass& p) const { p.launch(kernels::map<F>, p.view(x), p.view(y)); }
   void towards_inputs(Pass& p) const { p.launch(kernels::map_pullback<F>, p.view(x), p.incoming(y), p.gradient(x)); }
 };

@@ -14,6 +14,7 @@
 #include <dsx/tensor/rows.hpp>
 #include <dsx/tensor/view.hpp>
 
+#include <array>
 #include <concepts>
 #include <span>
 #include <type_traits>
@@ -61,6 +62,8 @@ struct Binding {
 struct Life {
   Unit made = 0, last = 0;
   bool read_in_backward = false, leaves = false;
+  bool recomputed = false;  // backward reads what its operation, played again, gives; then it dies with its unit
+  bool read_elsewhere() const { return read_in_backward || leaves || last > made; }
   enum class Where { saved, scratch, carried };
   Where where() const { return read_in_backward ? Where::saved : leaves || last > made ? Where::carried : Where::scratch; }
 };
@@ -73,9 +76,17 @@ struct Cost {
   double flops = 0, bytes = 0;
 };
 
-/// The defaults of an operation without weights.
+/// Operations that are cheaper to play again than their results are to keep, by kind; sets of them. A sum stands apart: it rarely
+/// pays, for what it is played again from are two values.
+enum class OperationClass : std::uint8_t { none = 0, norms = 1, elementwise = 2, sums = 4 };
+constexpr OperationClass operator|(OperationClass a, OperationClass b) { return OperationClass(std::uint8_t(a) | std::uint8_t(b)); }
+constexpr bool overlaps(OperationClass a, OperationClass b) { return (std::uint8_t(a) & std::uint8_t(b)) != 0; }
+
+/// The defaults of an operation without weights. One of a class names its results, `auto results() const { return std::array{y}; }`,
+/// and its forward reads nothing but nodes, weights and the batch.
 struct Operation {
   static constexpr const char* name = "operation";
+  static constexpr OperationClass operation_class = OperationClass::none;
   Cost cost(Pass&) const { return {}; }
   void towards_weights(Pass&) const {}
 };
@@ -84,6 +95,8 @@ concept IsOperation = std::is_trivially_copyable_v<O> && requires(const O& o, Pa
   { o.cost(p) } -> std::same_as<Cost>;
   o.forward(p), o.towards_inputs(p), o.towards_weights(p);
 };
+template <class O>
+inline constexpr bool replayable = O::operation_class == OperationClass::none || requires(const O& o) { std::get<0>(o.results()); };
 
 /// Sees every operation of a pass: profiler, calibration, first divergence.
 struct Observer {

@@ -112,16 +112,27 @@ class Pass {
   Node alias(Node);  // another node over the same buffer
   template <IsOperation O>
   void run(const O& op) {
-    const Cost cost = op.cost(*this);
-    flops += cost.flops;
-    if (observer) observer->before(O::name, unit_, Observer::Phase::forward, cost);
-    op.forward(*this);
-    if (observer) observer->after(O::name, unit_, Observer::Phase::forward, *this);
+    static_assert(replayable<O>, "dsx-E420: an operation of a class names what it gives: auto results() const { return std::array{y}; }");
+    play(op);
+    if (recording) record(op);
+  }
+  /// Of an operation whose forward another one's kernel has done.
+  template <IsOperation O>
+  void has_run(const O& op) {
     if (recording) record(op);
   }
   /// Runs f(in) and keeps only its results; backward runs it again (Chen et al. 2016). Nests.
   template <class F, Flow In>
   auto recompute(F f, In in);
+  /// Runs f(in) without keeping what operations of these classes give: where backward first reads a result of one, it is played again
+  /// (Korthikanti et al. 2022). What a later unit reads is kept. Nests.
+  template <class F>
+  auto recompute(OperationClass classes, F f, Flow auto in) {
+    const OperationClass around = std::exchange(recomputed_, recomputed_ | classes);
+    auto out = f(in);
+    recomputed_ = around;
+    return out;
+  }
   /// `weight`: one over a count known before the pass. `terms`: the tensor axis where each of its ranks has a term of the sum,
   /// as of a Common value that is split by tokens; none where all hold the whole.
   void add_loss(Node sum, double weight, Axes terms = Axes::none);
@@ -129,7 +140,7 @@ class Pass {
 
   // ---- what the step uses
   void open(const Batch& batch, std::uint32_t step, Unit first) {
-    batch_ = batch, key_.step = step, unit_ = first, recording = training;
+    batch_ = batch, key_.step = step, unit_ = first, recording = training, recomputed_ = OperationClass::none;
     scratch_base_ = memory_->scratch.top();  // what enters the stage may lie above it, and goes with the first unit
     rows_ = {batch.bound, dry() ? batch.bound : batch.live(), batch.row_ids.data(), &batch_.sequences};
     if (rows_.live > rows_.bound) fail<304>("a micro-batch of ", rows_.live, " rows; the plan holds ", rows_.bound);
@@ -153,12 +164,14 @@ class Pass {
   Observer* observer = nullptr;
 
  private:
+  static constexpr Extent kept = Extent(-1);
   struct NodeInfo {
     Rows rows{};
     View value{}, gradient{};  // of the bound
     Extent birth = 0;          // counts all nodes a pass ever made: the index of its lifetime
     Node source = 0;           // itself, unless an alias
-    bool touched = false, carries_value = false, carries_gradient = false;
+    Extent producer = kept;    // the tape's entry that gives it once more
+    bool touched = false, carries_value = false, carries_gradient = false, again = false;
 
     View live(View v) const { return v.rows({0, rows.live}); }
   };
@@ -166,20 +179,53 @@ class Pass {
     Extent entries, nodes, saved;
   };
   struct Entry {
-    void (*play)(Pass&, const std::byte*);
+    void (*pull)(Pass&, const std::byte*);
+    void (*replay)(Pass&, const std::byte*);  // null: its results are kept
     Extent begin;
   };
+  template <class O>
+  void play(const O& op) {
+    const Cost cost = op.cost(*this);
+    flops += cost.flops;
+    if (observer) observer->before(O::name, unit_, Observer::Phase::forward, cost);
+    op.forward(*this);
+    if (observer) observer->after(O::name, unit_, Observer::Phase::forward, *this);
+  }
+  template <class O>
+  static constexpr bool has_class = O::operation_class != OperationClass::none && replayable<O>;
   template <class O>
   void record(const O& op) {
     const Extent begin = operations_.size();
     operations_.resize(begin + sizeof(O));
     std::memcpy(operations_.data() + begin, &op, sizeof(O));
-    tape_.push_back({[](Pass& p, const std::byte* at) {
-      alignas(O) std::byte copy[sizeof(O)];  // the tape may grow under a nested entry
-      std::memcpy(copy, at, sizeof(O));
-      p.pull(*std::launder(reinterpret_cast<const O*>(copy)));
-    }, begin});
+    tape_.push_back({[](Pass& p, const std::byte* at) { p.pull(copy_of<O>(at)); }, nullptr, begin});
+    if constexpr (has_class<O>) {
+      // The dry run asks the policy, for it can't know yet where values are read; later runs ask what it found.
+      if (lives_->known ? !life(op.results()[0]).recomputed : !overlaps(O::operation_class, recomputed_)) return;
+      for (const Node n : op.results()) nodes_[n].producer = tape_.size() - 1;
+      tape_.back().replay = [](Pass& p, const std::byte* at) { p.replay(copy_of<O>(at)); };
+    }
   }
+  template <class O>
+  static O copy_of(const std::byte* at) {  // the tape may grow under a nested entry
+    alignas(O) std::byte copy[sizeof(O)];
+    std::memcpy(copy, at, sizeof(O));
+    return *std::launder(reinterpret_cast<const O*>(copy));
+  }
+  /// All results anew, on memory that outlives the scopes of whoever reads them.
+  template <class O>
+  void replay(const O& op) {
+    for (const Node n : op.results()) {
+      NodeInfo& node = nodes_[n];
+      node.value = memory_->carried.take(node.value.shape, node.value.element);
+      node.carries_value = node.again = life(n).recomputed = true;
+    }
+    const Node reread = std::exchange(replay_, Node(nodes_.size()));
+    const auto scope = scratch_scope();
+    play(op);
+    replay_ = reread;
+  }
+  void read_again(Node);
   template <class O>
   void pull(const O& op) {
     Cost cost = op.cost(*this);
@@ -189,6 +235,9 @@ class Pass {
     op.towards_inputs(*this);
     op.towards_weights(*this);
     if (observer) observer->after(O::name, unit_, Observer::Phase::backward, *this);
+    if constexpr (has_class<O>)
+      for (const Node n : op.results())
+        if (nodes_[n].again) release(nodes_[n]);  // nothing reads it any more
   }
   HeldBuffer& held_buffer(Slot slot) {
     if (slot >= binding_->buffers.size()) fail<412>("unit ", unit_, " uses a buffer that no parts() names");
@@ -220,6 +269,7 @@ class Pass {
   std::vector<Lease> leases_{};
   Extent births_ = 0, scratch_base_ = 0;
   Node replay_ = 0;  // a replay reads nodes before this one once more
+  OperationClass recomputed_ = OperationClass::none;
   Unit unit_ = 0;
   std::uint32_t ordinal_ = 0;
   bool pulling_ = false;
@@ -248,11 +298,20 @@ inline Node Pass::alias(Node of) {
 }
 
 inline View Pass::view(Node n) {
-  if (!lives_->known) {
-    if (pulling_ || n < replay_) life(n).read_in_backward = true;
-    else life(n).last = std::max(life(n).last, unit_);
+  const Node source = nodes_[n].source;
+  if (pulling_ || n < replay_) read_again(source);
+  else if (!lives_->known) life(n).last = std::max(life(n).last, unit_);
+  return nodes_[n].live(nodes_[source].value);
+}
+
+inline void Pass::read_again(Node n) {
+  const bool of_this_unit = n >= marks_.back().nodes;
+  if (nodes_[n].producer == kept || !of_this_unit || !tape_[nodes_[n].producer].replay) {
+    if (!lives_->known) life(n).read_in_backward = true;
+  } else if (!nodes_[n].again) {
+    const Entry entry = tape_[nodes_[n].producer];
+    entry.replay(*this, operations_.data() + entry.begin);
   }
-  return nodes_[n].live(nodes_[n].value);
 }
 
 inline Grad Pass::gradient(Node n) {
@@ -305,7 +364,7 @@ inline void Pass::pull_to(const Mark& mark) {
   pulling_ = true;
   while (tape_.size() > mark.entries) {
     const Entry entry = tape_.back();
-    entry.play(*this, operations_.data() + entry.begin);
+    entry.pull(*this, operations_.data() + entry.begin);
     tape_.pop_back(), operations_.resize(entry.begin);
   }
 }
@@ -318,6 +377,9 @@ inline void Pass::forget(const Mark& mark) {
 
 inline void Pass::pull_unit(Unit unit, Binding& binding) {
   unit_ = unit, binding_ = &binding;
+  if (!lives_->known)  // later units have been pulled: who reads what is known but for this unit's own backward
+    for (Node n = marks_.back().nodes; n < nodes_.size(); ++n)
+      if (nodes_[n].producer != kept && life(n).read_elsewhere()) tape_[nodes_[n].producer].replay = nullptr;
   const auto scope = scratch_scope();
   pull_to(marks_.back());
   pulling_ = false;

@@ -3,6 +3,7 @@
 /// Decides what backward keeps and what it runs again.
 ///
 ///     Recipe{RecomputeUnits{}}
+///     Recipe{RecomputeOperations{.classes = OperationClass::norms | OperationClass::elementwise}}
 ///
 /// Law (tests/laws/recompute_laws.hpp): gradients are the same bits as without it, dropout included.
 #pragma once
@@ -30,6 +31,16 @@ struct KeepActivations {
   auto run(const auto& layer, auto flow, Pass&) const { return layer(flow); }
 };
 
+/// Operations of these classes are played again where backward first reads what they gave; all else is kept (Korthikanti et al. 2022).
+/// What isn't named costs no time; attention keeps no probabilities in the first place.
+struct RecomputeOperations {
+  using Slot = RecomputeSlot;
+  OperationClass classes = OperationClass::norms | OperationClass::elementwise;
+  auto run(const auto& layer, auto flow, Pass& pass) const {
+    return pass.recompute(classes, [&layer](auto x) { return layer(x); }, flow);
+  }
+};
+
 /// A unit keeps only what leaves it and is played again in backward (Chen et al. 2016).
 struct RecomputeUnits {
   using Slot = RecomputeSlot;
@@ -45,11 +56,15 @@ class AnyRecompute : public AnyPolicy {
   AnyRecompute() : AnyRecompute{KeepActivations{}} {}
   AnyRecompute(KeepActivations) : AnyPolicy{tag_of<KeepActivations>()} {}
   AnyRecompute(RecomputeUnits) : AnyPolicy{tag_of<RecomputeUnits>()} {}
+  AnyRecompute(RecomputeOperations policy) : AnyPolicy{tag_of<RecomputeOperations>()}, operations_{policy} {}
   bool units() const { return tag().id == policy_id<RecomputeUnits>; }
   auto run(const auto& layer, auto flow, Pass& pass) const {
-    return units() ? RecomputeUnits{}.run(layer, flow, pass) : KeepActivations{}.run(layer, flow, pass);
+    return units() ? RecomputeUnits{}.run(layer, flow, pass) : operations_.run(layer, flow, pass);
   }
+
+ private:
+  RecomputeOperations operations_{.classes = OperationClass::none};
 };
-static_assert(RecomputePolicy<KeepActivations> && RecomputePolicy<RecomputeUnits> && RecomputePolicy<AnyRecompute>);
+static_assert(RecomputePolicy<KeepActivations> && RecomputePolicy<RecomputeOperations> && RecomputePolicy<RecomputeUnits> && RecomputePolicy<AnyRecompute>);
 
 }  // namespace dsx
