@@ -139,6 +139,14 @@ TEST_CASE("steady steps of thread ranks allocate nothing") {
     CHECK_MESSAGE(of_cell(c) == 0, name_of(c));
 }
 
+TEST_CASE("steady steps that play operations again allocate nothing") {
+  const Cell c{Sharding::zero_3, {.data = 2, .tensor = 2, .pipe = 2, .token_split = true}, Schedule::one_forward_one_backward, 2, false, Rule::adamw};
+  AnyPolicies policies{};
+  std::get<AnySharding>(policies) = ZeRO<3>{}, std::get<AnySchedule>(policies) = OneForwardOneBackward{};
+  std::get<AnyRecompute>(policies) = RecomputeOperations{};
+  CHECK(in_steady_steps(c.degrees, make_model(), policies, optimizer_of(c.rule), options_of(c), c.feed()) == 0);
+}
+
 TEST_CASE("steady steps whose kernels use several threads allocate nothing") {
   const auto feed = [](Extent step, Extent) {
     std::vector<MicroBatch> batches(2);

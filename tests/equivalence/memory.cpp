@@ -200,6 +200,30 @@ TEST_CASE("recompute keeps one value of each unit, and a unit's own while it pla
   CHECK(kept < 0.2);
 }
 
+TEST_CASE("a block doesn't keep what operations of the named classes give, and backward holds one of each size anew") {
+  using enum OperationClass;
+  const Extent rows = 128, one = padded(rows * small.width), statistics = padded(2 * rows), hidden = padded(4 * rows * small.width);
+  const auto block = [&](OperationClass classes) {
+    Gpt2Shape shape = small;
+    const auto saved = [&] { return plan(shape, rows, {}, Recipe{RecomputeOperations{classes}}).saved; };
+    shape.layers = 6;
+    const Extent six = saved();
+    shape.layers = 5;
+    return six - saved();
+  };
+  // Always: the inputs of the two norms, q, k, v, what attention gives and the logarithms of its sums, the hidden values before GELU.
+  const Extent always = 2 * one + padded(3 * rows * small.width) + one + padded(small.heads * rows) + hidden;
+  CHECK(block(none) == always + 2 * (one + statistics) + hidden);
+  CHECK(block(norms) == always + hidden);
+  CHECK(block(elementwise) == always + 2 * (one + statistics));
+  CHECK(block(norms | elementwise) == always);
+  // In place of the sum in the middle its term is kept.
+  CHECK(block(norms | elementwise | sums) == always);
+  const PassBytes kept = plan(small, rows, {}, Recipe{}), again = plan(small, rows, {}, Recipe{RecomputeOperations{}});
+  CHECK(again.carried - kept.carried == hidden + one + statistics);
+  MESSAGE("a block keeps " << 100 * double(always) / double(block(none)) << " % of the bytes");
+}
+
 TEST_CASE("GPT-2 of 1.5 B parameters is planned for 64 ranks under ZeRO-3 within a second") {
   const auto begin = std::chrono::steady_clock::now();
   constexpr Extent ranks = 64, micro_batches = 3;

@@ -47,6 +47,10 @@ TEST_CASE("KeepActivations and AnyRecompute keep the law of recompute") {
   laws::recompute(AnyRecompute{});
   laws::recompute(AnyRecompute{RecomputeUnits{}});
 }
+TEST_CASE("RecomputeOperations keeps the law of recompute, whatever classes it names") {
+  for (unsigned classes = 0; classes < 8; ++classes) laws::recompute(AnyRecompute{RecomputeOperations{OperationClass(classes)}});
+  laws::recompute(RecomputeOperations{});
+}
 TEST_CASE("RecomputeUnits keeps the law of recompute") { laws::recompute(RecomputeUnits{}); }
 TEST_CASE("the archetype of recompute keeps its law") { laws::recompute(OnlyBlocks{}); }
 TEST_CASE("the law of recompute catches what breaks it") {

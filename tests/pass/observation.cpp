@@ -69,6 +69,44 @@ TEST_CASE("an observer sees a recomputed part again, in backward") {
   });
 }
 
+namespace {
+
+/// An elementwise operation that says what it costs.
+struct Costly : Operation {
+  static constexpr const char* name = "costly";
+  static constexpr OperationClass operation_class = OperationClass::elementwise;
+  Node x, y;
+  auto results() const { return std::array{y}; }
+  Cost cost(Pass&) const { return {.flops = 5}; }
+  void forward(Pass& p) const { p.launch(kernels::copy, p.view(x), p.view(y)); }
+  void towards_inputs(Pass& p) const { p.launch(kernels::pass_on, p.incoming(y), p.gradient(x)); }
+};
+
+}  // namespace
+
+TEST_CASE("an observer sees an operation of a class again in front of the first reader of what it gave, its cost too") {
+  test::on_one_rank([](const Mesh& mesh) {
+    Workbench bench{mesh, input_and_weight, {3, 4}, [](Workbench& b) {
+      const auto two = [&b](Value<Common> x) {
+        const auto y = b.pass().make<Common>(6);
+        b.pass().run(Costly{{}, x.node, y.node});
+        return linear<op::Matmul>(gelu(y), b.parameter(1));
+      };
+      b.weigh(b.pass().recompute(OperationClass::elementwise, two, b.given<Common>(0)));
+    }};
+    Diary diary;
+    bench.prepare = [&](Pass& p) { p.observer = &diary; };
+    bench.run(true);
+    const std::vector<std::string> expected{"forward given in 0",  "forward costly in 0",  "forward gelu in 0",   "forward linear in 0",
+                                            "forward weigh in 0",  "forward loss in 0",    "backward loss in 0",  "backward weigh in 0",
+                                            "backward linear in 0", "forward gelu in 0",   "forward costly in 0", "backward gelu in 0",
+                                            "backward costly in 0", "backward given in 0"};
+    CHECK(diary.lines == expected);
+    CHECK(diary.flops == 3 * 2.0 * 7 * 6 * 4 + 4 * 5);
+    return 0;
+  });
+}
+
 TEST_CASE("the host reads a value, and a dry run what was assumed") {
   std::vector<double> read;
   test::on_one_rank([&](const Mesh& mesh) {
