@@ -99,6 +99,7 @@ const AdamW adamw{.rate = 3e-3, .epsilon = 1e-5};
 
 const Layout layouts[] = {{},
                           {.recompute = RecomputeUnits{}},
+                          {.recompute = RecomputeOperations{}},
                           {.degrees = {.data = 2}, .sharding = ZeRO<3>{}},
                           {.degrees = {.data = 2}, .sharding = ZeRO<3>{}, .recompute = RecomputeUnits{}}};
 std::string text_of(const Layout& l) { return concat("data ", l.degrees.data, ", pipe ", l.degrees.pipe, ", recomputed ", int(l.recompute.units())); }

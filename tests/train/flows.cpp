@@ -189,6 +189,7 @@ TEST_CASE("a teacher that is evaluated inside a student's unit and objective cha
   };
   const Layout layouts[] = {{},
                             {.recompute = RecomputeUnits{}},
+                            {.recompute = RecomputeOperations{}},
                             {.degrees = {.data = 2}, .sharding = ZeRO<3>{}, .recompute = RecomputeUnits{}},
                             {.degrees = {.tensor = 2, .token_split = true}}};
   for (const Layout& layout : layouts) {

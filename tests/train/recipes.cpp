@@ -18,6 +18,7 @@ TEST_CASE("names of recipes choose policies") {
   CHECK(choice.get<ShardingSlot>().residency(info, mesh) == ZeRO<3>{}.residency(info, mesh));
   CHECK(choice.get<PrecisionSlot>().elements() == Bf16{}.elements());
   CHECK(choice.get<RecomputeSlot>().units());
+  CHECK(choose_recipe("selective").get<RecomputeSlot>().tag().id == policy_id<RecomputeOperations>);
   CHECK(choice.get<ScheduleSlot>().program(0, 2, 4).live() == 4);
   CHECK(choose_recipe("").get<ShardingSlot>().residency(info, mesh) == Residency{});
   CHECK(choose_recipe("zero1", 2).get<ScheduleSlot>().program(0, 2, 4).live() == 2);  // several stages without a schedule: 1F1B

@@ -18,7 +18,7 @@
 namespace dsx {
 
 /// What a byte is for. `gathered`: weights and gradients while their unit computes; `saved`: what backward reads;
-/// `carried`: values between units; `scratch`: dies with its unit.
+/// `carried`: values between units, and those that backward computes again; `scratch`: dies with its unit.
 enum class Category : std::uint8_t { weights, gradients, state, gathered, saved, carried, scratch };
 inline constexpr std::array<std::string_view, 7> category_names{"weights", "gradients", "state", "gathered", "saved", "carried", "scratch"};
 inline constexpr Extent categories = category_names.size();
