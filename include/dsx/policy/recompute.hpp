@@ -65,6 +65,7 @@ class AnyRecompute : public AnyPolicy {
  private:
   RecomputeOperations operations_{.classes = OperationClass::none};
 };
-static_assert(RecomputePolicy<KeepActivations> && RecomputePolicy<RecomputeOperations> && RecomputePolicy<RecomputeUnits> && RecomputePolicy<AnyRecompute>);
+static_assert(RecomputePolicy<KeepActivations> && RecomputePolicy<RecomputeOperations> && RecomputePolicy<RecomputeUnits> &&
+              RecomputePolicy<AnyRecompute>);
 
 }  // namespace dsx
