@@ -139,7 +139,7 @@ TEST_CASE("a compressed all-reduce over ranks gives the golden sums, errors, sca
           for (const auto& one : reduce.worker_error) worker.insert(worker.end(), one.begin(), one.end());
           for (const auto& one : reduce.server_error) server.insert(server.end(), one.begin(), one.end());
           // Scales travel as floats.
-          const double float_rounding = 2e-7;
+          const double float_rounding = 1e-6;
           CHECK(relative(result, stored("output")) < float_rounding);
           CHECK(relative(worker, stored("worker_error")) < float_rounding);
           CHECK(relative(server, stored("server_error")) < float_rounding);

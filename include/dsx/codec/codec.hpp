@@ -20,7 +20,7 @@
 ///
 /// Scales are never denormal, so that the error stays within scale / 2 (and the last place of a result) down to the smallest numbers;
 /// of a block of equal numbers asymmetric codes give back each bit, of a block of zeros all do. A block that holds a NaN or an infinity,
-/// or whose largest value or range is beyond a float, is marked: its scale is NaN, so each of its values comes back as NaN, never as a
+/// or whose range or highest code's value is beyond a float, is marked: its scale is NaN, so each of its values comes back as NaN, never as a
 /// finite number. For one bit the whole operand is such a block.
 #pragma once
 
