@@ -11,6 +11,8 @@
 
 #include <dsx/kernels/block_codec.hpp>
 
+#include <utility>
+
 namespace dsx::kernels {
 
 /// Where things stand in a packed buffer. Of signs a block is a run of elements under the one scale.
@@ -84,28 +86,23 @@ DSX_INLINE W value_of_key(Key<W> key) {
   constexpr Key<W> no_sign = ~(Key<W>(1) << (8 * sizeof(W) - 1));
   return bits_as<W>(key ^ ((key >> (8 * sizeof(W) - 1)) & no_sign));
 }
-DSX_INLINE std::int32_t largest_key(Keys<float> v) {
-#if defined(__AVX512F__)
-  const __m256i half = _mm256_max_epi32(_mm512_castsi512_si256(__m512i(v)), _mm512_maskz_extracti64x4_epi64(0xF, __m512i(v), 1));
-#endif
-#if defined(__AVX2__)
-#if !defined(__AVX512F__)
-  const __m256i half = __m256i(v);
-#endif
-  __m128i quarter = _mm_max_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
-  quarter = _mm_max_epi32(quarter, _mm_shuffle_epi32(quarter, 0x4E));
-  quarter = _mm_max_epi32(quarter, _mm_shuffle_epi32(quarter, 0xB1));
-  return _mm_cvtsi128_si32(quarter);
-#else
-  std::int32_t top = v[0];
-  for (size_t i = 1; i < count_of<float>; ++i) top = v[i] > top ? v[i] : top;
-  return top;
-#endif
+template <size_t Distance, class V, size_t... I>
+DSX_INLINE V crossed(V v, std::index_sequence<I...>) {
+  return __builtin_shufflevector(v, v, int(I ^ Distance)...);
 }
-DSX_INLINE std::int64_t largest_key(Keys<double> v) {
-  std::int64_t top = v[0];
-  for (size_t i = 1; i < count_of<double>; ++i) top = v[i] > top ? v[i] : top;
-  return top;
+/// The largest of the first 2 Half lanes.
+template <size_t Half, class V>
+DSX_INLINE auto largest_lane(V v) {
+  if constexpr (Half == 0) {
+    return v[0];
+  } else {
+    const V other = crossed<Half>(v, std::make_index_sequence<sizeof(V) / sizeof(v[0])>{});
+    return largest_lane<Half / 2>(other > v ? other : v);
+  }
+}
+template <class W>
+DSX_INLINE Key<W> largest_key(Keys<W> v) {
+  return largest_lane<count_of<W> / 2>(v);
 }
 
 /// The lanes of pack p of a unit that are meant.
@@ -277,13 +274,13 @@ DSX_INLINE Level level_of(const T* values, const Wide<T>* error, size_t n) {
   });
   Level level{1, -0.0F};
   if constexpr (Minima) {
-    const W least = value_of_key<W>(~largest_key(low));
+    const W least = value_of_key<W>(~largest_key<W>(low));
     level.minimum = float(least) + 0.0F;
     if (W(level.minimum) > least) level.minimum = nextafterf(level.minimum, -__builtin_inff());
   }
   // What isn't finite among the values is or makes the range, and so the scale.
   constexpr int top = (1 << (Bits - (Minima ? 0 : 1))) - 1;
-  const W range = value_of_key<W>(largest_key(high)) - W(level.minimum);
+  const W range = value_of_key<W>(largest_key<W>(high)) - W(level.minimum);
   const float scale = float(range / W(top)), smallest = 0x1p-126F;
   if (!(range == W(0))) level.scale = scale < smallest ? smallest : scale;
   if (!__builtin_isfinite(fmaf(float(top), level.scale, level.minimum))) level = {__builtin_nanf(""), 0};
