@@ -254,9 +254,14 @@ struct Level {
   float scale, minimum;
 };
 
+/// Bytes that are asked for ahead of their use: while a block's codes are computed, nothing else would ask for the next one.
+inline constexpr size_t bytes_ahead = 2048;
+
 /// values + error, as they are packed.
 template <bool Feedback, class T, class Some>
 DSX_INLINE Pack<Wide<T>> owed(const T* values, const Wide<T>* error, size_t i, Some some) {
+  __builtin_prefetch(reinterpret_cast<const char*>(values + i) + bytes_ahead);
+  if constexpr (Feedback) __builtin_prefetch(reinterpret_cast<const char*>(error + i) + bytes_ahead);
   const Pack<Wide<T>> v = load<Wide<T>>(values + i, some);
   if constexpr (Feedback) return v + load<Wide<T>>(error + i, some);
   return v;
