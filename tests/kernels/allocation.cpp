@@ -3,6 +3,7 @@
 #include "comparison.hpp"
 
 #include <dsx/kernels/attention.hpp>
+#include <dsx/kernels/block_codec.hpp>
 #include <dsx/kernels/elementwise.hpp>
 #include <dsx/kernels/embedding.hpp>
 #include <dsx/kernels/layer_norm.hpp>
@@ -46,6 +47,9 @@ TEST_CASE("kernels with scratch allocate nothing") {
   const Extent bytes =
       std::max(kernels::attention_scratch(rows, heads, Element::f32), kernels::matmul_scratch({x.view()}, {weight.view()}, y.view()));
   std::vector<std::byte> space(2 * bytes);
+  std::vector<std::uint8_t> bytes_of_y(block_int4<64>.packed_bytes(rows * width)), signs_of_y(one_bit.packed_bytes(rows * width));
+  const View packed{bytes_of_y.data(), {bytes_of_y.size(), 1}, Element::u8, Place::cpu, nullptr};
+  const View signs{signs_of_y.data(), {signs_of_y.size(), 1}, Element::u8, Place::cpu, nullptr};
   const View scratch{space.data(), {space.size(), 1}, Element::u8, Place::cpu, nullptr};
   const auto step = [&] {
     kernels::lookup(ids, table.view(), {0, vocabulary}, x.grad(false));
@@ -58,6 +62,10 @@ TEST_CASE("kernels with scratch allocate nothing") {
     kernels::dropout(x.view(), y.grad(false), row_ids.data(), 0, 0.1, {});
     kernels::gelu(x.view(), y.view(), Gelu::tanh);
     kernels::gelu_pullback(x.view(), y.view(), y.grad(false), Gelu::tanh);
+    kernels::quantize_with_feedback(block_int4<64>, y.view(), x.view(), packed);
+    kernels::dequantize_sum(block_int4<64>, {&packed, 1}, y.grad(true));
+    kernels::quantize_with_feedback(one_bit, y.view(), x.view(), signs);
+    kernels::dequantize(one_bit, signs, y.grad(false));
     kernels::layer_norm_inputs(x.view(), row.view(), stats.view(), y.view(), y.grad(true));
     kernels::layer_norm_weights(x.view(), stats.view(), y.view(), row.grad(false), row.grad(false));
     kernels::column_sums(x.view(), row.grad(false));
