@@ -1,6 +1,7 @@
 // SPDX-FileCopyrightText: dsx contributors
 // SPDX-License-Identifier: Apache-2.0
-/// Packing and unpacking beside a copy, which may write past the cache, a plain loop and a plain read; bytes are those that must be read and written at least. Arguments: elements, which codec.
+/// Packing and unpacking beside a copy, which may write past the cache, a plain loop and a plain read; bytes are those that must be read and written
+/// at least. Arguments: elements, which codec.
 ///
 ///     OMP_NUM_THREADS=2 build/release/benchmarks/kernels_block_codec
 #include <dsx/kernels/block_codec.hpp>

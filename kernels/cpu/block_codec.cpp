@@ -23,7 +23,8 @@ PackedForm form_of(const Codec& codec, Extent elements) {
 
 void packs(std::string_view kernel, const Codec& codec, const View& values, const View& packed) {
   if (!codec.known())
-    fail<341>("kernels::", kernel, " got a codec of ", codec.bits, " bits in blocks of ", codec.block, codec.codes == Codes::asymmetric ? ", asymmetric" : "",
+    fail<341>("kernels::", kernel, " got a codec of ", codec.bits, " bits in blocks of ", codec.block,
+              codec.codes == Codes::asymmetric ? ", asymmetric" : "",
               "; 8 and 4 bits are packed in blocks of at least 1, 1 bit in blocks of 0 (all), symmetric");
   on_host(kernel, {values, packed});
   if (packed.element != Element::u8 || packed.size() != codec.packed_bytes(values.size()))
@@ -107,9 +108,7 @@ void quantize_signs(float scale, View values, View error, View packed) {
   pack_signs(scale, values, error, packed);
 }
 
-void dequantize(const Codec& codec, View packed, Grad values) {
-  dequantize_sum(codec, {&packed, 1}, values);
-}
+void dequantize(const Codec& codec, View packed, Grad values) { dequantize_sum(codec, {&packed, 1}, values); }
 
 void dequantize_sum(const Codec& codec, std::span<const View> packed, Grad values, double factor) {
   for (const View& one : packed) packs("dequantize", codec, values.view, one);

@@ -391,9 +391,8 @@ void pack(const PackedForm& form, const T* values, Wide<T>* error, std::uint8_t*
 
 template <class T>
 void unpack(const PackedForm& form, const View* packed, size_t operands, T* values, bool accumulate, Wide<T> factor, size_t first, size_t last) {
-  with_form(form, [&]<unsigned Bits, bool Minima>() {
-    unpack_blocks<Bits, Minima>(form, packed, operands, values, accumulate, factor, first, last);
-  });
+  with_form(form,
+            [&]<unsigned Bits, bool Minima>() { unpack_blocks<Bits, Minima>(form, packed, operands, values, accumulate, factor, first, last); });
 }
 
 DSX_INLINE void add_squares(const Pack<float> (&v)[packs_of<float>], Pack<double> (&sums)[packs_of<double>]) {

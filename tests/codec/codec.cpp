@@ -8,8 +8,8 @@ using namespace dsx;
 
 namespace {
 
-constexpr Codec codecs[] = {block_int8<64>, block_int8<64, Codes::asymmetric>, block_int4<32>, block_int4<32, Codes::asymmetric>,
-                            block_int8<7>,  block_int4<7>,                     one_bit};
+constexpr Codec codecs[] = {
+    block_int8<64>, block_int8<64, Codes::asymmetric>, block_int4<32>, block_int4<32, Codes::asymmetric>, block_int8<7>, block_int4<7>, one_bit};
 
 }  // namespace
 

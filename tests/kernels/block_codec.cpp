@@ -15,8 +15,9 @@ using namespace dsx::test;
 
 namespace {
 
-constexpr Codec by_block[] = {block_int8<64>, block_int8<64, Codes::asymmetric>, block_int4<64>, block_int4<64, Codes::asymmetric>,
-                              block_int8<5>,  block_int4<5>,                     block_int4<48>, block_int4<1000, Codes::asymmetric>};
+constexpr Codec by_block[] = {
+    block_int8<64>, block_int8<64, Codes::asymmetric>,  block_int4<64>, block_int4<64, Codes::asymmetric>, block_int8<5>, block_int4<5>,
+    block_int4<48>, block_int4<1000, Codes::asymmetric>};
 constexpr Codec all_codecs[] = {by_block[0], by_block[1], by_block[2], by_block[3], by_block[4], by_block[5], by_block[6], by_block[7], one_bit};
 constexpr Extent sizes[] = {0, 1, 2, 7, 16, 63, 64, 65, 1000, 40001};
 
@@ -86,7 +87,8 @@ std::vector<T> awkward(Extent n, std::uint64_t seed) {
     if (sort == 5) set(i, float(int(i % 32)) - 16 + 0.5F);  // ties
     if (sort == 6) set(i, 1e6F + float(x[i]));              // a range far from zero
   }
-  set(7 * 64 + 9, 300), set(8 * 64 + 1, not_a_number), set(9 * 64 + 63, infinity), set(10 * 64, -infinity), set(11 * 64 + 2, largest), set(11 * 64 + 3, -largest);
+  set(7 * 64 + 9, 300), set(8 * 64 + 1, not_a_number), set(9 * 64 + 63, infinity), set(10 * 64, -infinity), set(11 * 64 + 2, largest),
+      set(11 * 64 + 3, -largest);
   return x;
 }
 
@@ -191,12 +193,9 @@ TEST_CASE("what comes back differs by half a scale at most") {
 
 TEST_CASE("signal to noise of normal samples lies in its band") {
   // Decibels at 2^20 samples; of signs 10 log10 of 1 / (2 - 2 sqrt(2 / pi)).
-  const std::pair<Codec, double> bands[] = {{block_int8<64>, 44.5},
-                                            {block_int8<4096>, 41.2},
-                                            {block_int4<64, Codes::asymmetric>, 21.0},
-                                            {block_int4<64>, 19.4},
-                                            {block_int4<4096>, 16.0},
-                                            {one_bit, -10 * std::log10(2 - 2 * std::sqrt(2 / std::numbers::pi))}};
+  const std::pair<Codec, double> bands[] = {
+      {block_int8<64>, 44.5}, {block_int8<4096>, 41.2}, {block_int4<64, Codes::asymmetric>, 21.0},
+      {block_int4<64>, 19.4}, {block_int4<4096>, 16.0}, {one_bit, -10 * std::log10(2 - 2 * std::sqrt(2 / std::numbers::pi))}};
   const std::vector<float> x = normal(1 << 20, 8);
   for (const auto& [codec, band] : bands) {
     const std::vector<float> back = there_and_back(codec, x);
@@ -333,7 +332,8 @@ TEST_CASE("with feedback nothing is lost over time, without it the same part eve
     double owed = 0, drift = 0, plain_drift = 0;
     for (Extent i = 0; i < n; ++i) {
       owed = std::max(owed, std::abs(double(rounds) * x[i] - sent[i] - error[i]));
-      drift = std::max(drift, std::abs(double(rounds) * x[i] - sent[i])), plain_drift = std::max(plain_drift, std::abs(double(rounds) * x[i] - without[i]));
+      drift = std::max(drift, std::abs(double(rounds) * x[i] - sent[i])),
+      plain_drift = std::max(plain_drift, std::abs(double(rounds) * x[i] - without[i]));
     }
     CAPTURE(codec.name());
     CHECK(owed < 1e-11);
@@ -394,8 +394,8 @@ TEST_CASE("a packed buffer of another size, or not of bytes, is refused: dsx-E34
   std::vector<float> floats(27);
   const auto with = [&](View packed) { kernels::quantize(block_int8<64>, view_of(x), packed); };
   CHECK_NOTHROW(with(bytes_view(right)));
-  CHECK_THROWS_WITH_AS(with(bytes_view(few)), "dsx-E340: kernels::quantize of 100 elements as int8 by 64 takes 108 bytes (u8), but got 107 elements of u8",
-                       Error);
+  CHECK_THROWS_WITH_AS(with(bytes_view(few)),
+                       "dsx-E340: kernels::quantize of 100 elements as int8 by 64 takes 108 bytes (u8), but got 107 elements of u8", Error);
   CHECK_THROWS_WITH_AS(with(view_of(floats)), doctest::Contains("but got 27 elements of f32"), Error);
   CHECK_THROWS_WITH_AS(kernels::dequantize(block_int4<64>, bytes_view(right), {view_of(x), false}), doctest::Contains("dsx-E340"), Error);
   CHECK_THROWS_WITH_AS(kernels::quantize_signs(1, view_of(x), {}, bytes_view(right)), doctest::Contains("as 1 bit takes 17 bytes"), Error);

@@ -1,6 +1,7 @@
 // SPDX-FileCopyrightText: dsx contributors
 // SPDX-License-Identifier: Apache-2.0
-// needs: test_kernels_attention test_kernels_block_codec test_kernels_block_codec_golden test_kernels_elementwise test_kernels_layer_norm test_kernels_matmul test_kernels_optimizer test_kernels_token_loss
+// needs: test_kernels_attention test_kernels_block_codec test_kernels_block_codec_golden
+// needs: test_kernels_elementwise test_kernels_layer_norm test_kernels_matmul test_kernels_optimizer test_kernels_token_loss
 // timeout: 600
 #include <dsx/core/error.hpp>
 
