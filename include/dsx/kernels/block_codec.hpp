@@ -113,7 +113,7 @@ void quantize(const Codec& codec, const T* x, Wide<T>* error, Extent n, std::uin
   using W = Wide<T>;
   const auto value = [&](Extent i) { return error ? W(x[i]) + error[i] : W(x[i]); };
   const Extent blocks = codec.blocks(n), each = codec.block ? codec.block : n;
-  std::memset(packed, 0, codec.packed_bytes(n));
+  std::fill_n(packed, codec.packed_bytes(n), std::uint8_t(0));
   for (Extent b = 0; b < blocks; ++b) {
     const Extent begin = b * each, size = std::min(each, n - begin);
     std::vector<W> v(size);
