@@ -15,6 +15,7 @@
 #include <dsx/ops/layer_norm.hpp>
 #include <dsx/ops/linear.hpp>
 #include <dsx/ops/map.hpp>
+#include <dsx/ops/rms_norm.hpp>
 #include <dsx/ops/token_loss.hpp>
 
 #include <doctest/doctest.h>
@@ -91,6 +92,12 @@ std::vector<Case> cases(Extent ranks) {
   add("layer norm of whole rows", {r({7, 6}), r({1, 6}, {}, 1), r({1, 6})}, [](Workbench& b) {
     b.weigh(layer_norm(b.given<Replicated>(0), b.parameter(1), b.parameter(2), 1e-2));
   });
+  add("rms norm of the residual stream", {r({7, 6}), r({1, 6}, {}, 1)}, [](Workbench& b) {
+    const auto x = b.given<Common>(0);
+    b.weigh(rms_norm(x, b.parameter(1)) + x);
+  });
+  add("rms norm of whole rows", {r({7, 6}), r({1, 6}, {}, 1)},
+      [](Workbench& b) { b.weigh(rms_norm(b.given<Replicated>(0), b.parameter(1), 1e-2)); });
   add("a product that isn't cut", {r({7, 6}), r({6, 4}), r({1, 4})}, [](Workbench& b) {
     b.weigh(linear<op::Matmul>(b.given<Common>(0), b.parameter(1), &b.parameter(2)));
   });
