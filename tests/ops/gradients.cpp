@@ -16,6 +16,7 @@
 #include <dsx/ops/linear.hpp>
 #include <dsx/ops/map.hpp>
 #include <dsx/ops/rms_norm.hpp>
+#include <dsx/ops/swiglu.hpp>
 #include <dsx/ops/token_loss.hpp>
 
 #include <doctest/doctest.h>
@@ -75,6 +76,11 @@ std::vector<Case> cases(Extent ranks) {
   }, false);
   add("gelu by tanh", {r({7, 6}, by_columns)}, [](Workbench& b) { b.weigh(gelu(b.given<Sharded>(0))); });
   add("gelu by erf", {r({7, 6})}, [](Workbench& b) { b.weigh(gelu(b.given<Replicated>(0), Gelu::erf)); });
+  add("swiglu of columns", {r({7, 12}, {Cut::columns, 2})}, [](Workbench& b) { b.weigh(swiglu(b.given<Sharded>(0))); }, false);
+  add("swiglu behind a fused product", {r({7, 6}), r({6, 8}, {Cut::columns, 2}), r({4, 6}, by_rows)}, [](Workbench& b) {
+    const auto x = b.given<Common>(0);
+    b.weigh(x + fan_in(linear<op::MatmulRows>(swiglu(linear<op::MatmulColumns>(fan_out(x), b.parameter(1))), b.parameter(2))));
+  });
   add("a user's function", {r({7, 6})}, [](Workbench& b) {
     const auto x = b.given<Common>(0);
     b.weigh(map<Softplus>(x) + x);
