@@ -16,6 +16,7 @@
 #include <dsx/ops/linear.hpp>
 #include <dsx/ops/map.hpp>
 #include <dsx/ops/rms_norm.hpp>
+#include <dsx/ops/rope.hpp>
 #include <dsx/ops/swiglu.hpp>
 #include <dsx/ops/token_loss.hpp>
 
@@ -26,7 +27,7 @@ using test::Workbench;
 
 namespace {
 
-constexpr Split by_rows{Cut::rows}, by_columns{Cut::columns};
+constexpr Split by_rows{Cut::rows}, by_columns{Cut::columns}, grouped{.cut = Cut::columns, .pieces = 3, .grain = 4, .lead = 2};
 
 struct Case {
   std::string name;
@@ -139,6 +140,16 @@ std::vector<Case> cases(Extent ranks) {
   add("attention of two query heads a key", {r({7, 24 * ranks}, by_columns)}, [ranks](Workbench& b) {
     const Extent here = 2 / ranks;
     b.weigh(causal_attention(b.given<Sharded>(0), ranks == 1 ? Heads{2 * here, here, 3} : Heads{6, 1, 3}));
+  }, false);
+  add("attention of four query heads on two keys, with rotary positions", {r({7, 32}, grouped)}, [](Workbench& b) {
+    const Range keys = b.pass().tensor().part(2);
+    const Heads heads{2 * keys.size(), keys.size(), 4, 2 * keys.begin};
+    b.weigh(causal_attention(rope(b.given<Sharded>(0), heads), heads, 0.3));
+  });
+  add("rotary positions added to what they turn", {r({7, 32}, grouped)}, [](Workbench& b) {
+    const Range keys = b.pass().tensor().part(2);
+    const auto qkv = b.given<Sharded>(0);
+    b.weigh(rope(qkv, {2 * keys.size(), keys.size(), 4}, {.base = 10, .amplitude = 1.5}) + qkv);
   }, false);
   add("lookup", {r({7, 6}, by_rows)}, [](Workbench& b) { b.weigh(fan_in(lookup(Tokens{&b.pass()}, b.parameter(0)))); });
   add("positions", {r({7, 6}), r({5, 6})}, [](Workbench& b) { b.weigh(add_positions(b.given<Common>(0), b.parameter(1))); });
