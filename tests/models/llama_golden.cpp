@@ -9,6 +9,7 @@
 #include <dsx/comm/mesh_text.hpp>
 #include <dsx/optim/sgd.hpp>
 #include <dsx/pipeline/gpipe.hpp>
+#include <dsx/precision/bf16.hpp>
 #include <dsx/recipes.hpp>
 #include <dsx/train/llama_files.hpp>
 #include <dsx/train/trainer.hpp>
@@ -141,6 +142,19 @@ TEST_CASE("Llama's logits and every hidden state equal Hugging Face's") {
 
 TEST_CASE("Qwen2's logits and every hidden state equal Hugging Face's") {
   for (const AnyPrecision& precision : {AnyPrecision{Fp32{}}, AnyPrecision{Fp64{}}}) check_values<Qwen2>("qwen2_tiny", precision);
+}
+
+TEST_CASE("in bf16 Llama and Qwen2 lose as much as in float, but for rounding") {
+  const auto loss = [](auto& c) {
+    Evaluator evaluator{c.weights, TokenLoss{64}, 51};
+    const MicroBatch batch = c.batch();
+    return relative(evaluator.loss(std::span{&batch, 1}), numbers(c.expected, "loss")[0]);
+  };
+  Session one{self_transport()}, two{self_transport()};
+  Case<Llama> llama{"llama_tiny", one, Bf16{}};
+  Case<Qwen2> qwen2{"qwen2_tiny", two, Bf16{}};
+  CHECK(loss(llama) < 1e-2);
+  CHECK(loss(qwen2) < 1e-2);
 }
 
 TEST_CASE("Llama's loss and all 30 gradients equal Hugging Face's on every layout") {
