@@ -48,7 +48,7 @@ TEST_CASE("a prompt begins as the tokenizer's template does, and doesn't end as 
   for (const char* prompt : {"", "to be"}) {
     std::vector<std::vector<int>> prompts{tokenizer.encode(prompt)};
     prompts[0].insert(prompts[0].begin(), 3);
-    const Decoding how{.temperature = 1.5, .end = tokenizer.end_of_text(), .seed = 2};
+    const Decoding how{.temperature = 1.5, .seed = 2, .end = tokenizer.end_of_text()};
     std::vector<int> tokens = generator.generate(prompts, 12, how)[0];
     if (tokens.back() == how.end) tokens.pop_back();
     CHECK(write_text(generator, tokenizer, prompt, 12, how) == tokenizer.decode(tokens));
