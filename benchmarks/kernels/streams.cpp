@@ -6,6 +6,9 @@
 #include <dsx/kernels/elementwise.hpp>
 #include <dsx/kernels/layer_norm.hpp>
 #include <dsx/kernels/optimizer.hpp>
+#include <dsx/kernels/rms_norm.hpp>
+#include <dsx/kernels/rope.hpp>
+#include <dsx/kernels/swiglu.hpp>
 #include <dsx/kernels/token_loss.hpp>
 
 #include <benchmark/benchmark.h>
@@ -80,6 +83,38 @@ void layer_norm_pullbacks(benchmark::State& state) {
     kernels::layer_norm_weights(x.view(), stats.view(), dy.view(), dgain.grad(), dbias.grad());
   });
 }
+template <class T>
+void rms_norm(benchmark::State& state) {
+  Matrix<T> x(Extent(state.range(0)), Extent(state.range(1))), y = x, gain(1, x.shape.columns);
+  Matrix<float> scales(x.shape.rows, 1);
+  stream<T>(state, 2, [&] { kernels::rms_norm(x.view(), gain.view(), 1e-6, y.view(), scales.view()); });
+}
+template <class T>
+void rms_norm_pullbacks(benchmark::State& state) {
+  Matrix<T> x(Extent(state.range(0)), Extent(state.range(1))), dy = x, dx = x, gain(1, x.shape.columns);
+  Matrix<float> scales(x.shape.rows, 1), dgain(1, x.shape.columns);
+  stream<T>(state, 5, [&] {
+    kernels::rms_norm_inputs(x.view(), gain.view(), scales.view(), dy.view(), dx.grad());
+    kernels::rms_norm_weights(x.view(), scales.view(), dy.view(), dgain.grad());
+  });
+}
+template <class T>
+void swiglu(benchmark::State& state) {
+  Matrix<T> x(Extent(state.range(0)), Extent(state.range(1))), y(x.shape.rows, x.shape.columns / 2);
+  stream<T>(state, 1.5, [&] { kernels::swiglu(x.view(), y.view()); });
+}
+template <class T>
+void swiglu_pullback(benchmark::State& state) {
+  Matrix<T> x(Extent(state.range(0)), Extent(state.range(1))), dx = x, dy(x.shape.rows, x.shape.columns / 2);
+  stream<T>(state, 2.5, [&] { kernels::swiglu_pullback(x.view(), dy.view(), dx.grad()); });
+}
+/// 32 query heads of 64 channels on 8 keys.
+template <class T>
+void rope(benchmark::State& state) {
+  Matrix<T> x(Extent(state.range(0)), Extent(state.range(1))), y = x;
+  std::vector<int> positions(x.shape.rows, 1000);
+  stream<T>(state, 2, [&] { kernels::rope(x.view(), {32, 8, 64}, positions, {}, y.view()); });
+}
 void softmax(benchmark::State& state) {
   Matrix<float> logits(Extent(state.range(0)), Extent(state.range(1))), states(logits.shape.rows, 3);
   std::vector<int> targets(logits.shape.rows, 1);
@@ -113,6 +148,14 @@ BENCHMARK(column_sums<float>)->Apply(shapes);
 BENCHMARK(layer_norm<float>)->Apply(shapes);
 BENCHMARK(layer_norm<bf16>)->Apply(shapes);
 BENCHMARK(layer_norm_pullbacks<float>)->Apply(shapes);
+BENCHMARK(rms_norm<float>)->Apply(shapes);
+BENCHMARK(rms_norm<bf16>)->Apply(shapes);
+BENCHMARK(rms_norm_pullbacks<float>)->Apply(shapes);
+BENCHMARK(swiglu<float>)->Apply(shapes);
+BENCHMARK(swiglu<bf16>)->Apply(shapes);
+BENCHMARK(swiglu_pullback<float>)->Apply(shapes);
+BENCHMARK(rope<float>)->Apply(shapes);
+BENCHMARK(rope<bf16>)->Apply(shapes);
 BENCHMARK(softmax)->Args({256, 8192})->UseRealTime();
 BENCHMARK(adamw)->Apply(shapes)->Args({40000, 3072});
 BENCHMARK(squared_norm)->Apply(shapes);

@@ -4,59 +4,16 @@
 ///
 ///     {"model_type": "gpt2", "n_embd": 768, "n_head": 12, "torch_dtype": "float32", ...}     // the hub
 ///     {"model_type": "gpt2", "n_embd": 768, "n_head": 12, "dtype": "float32", ...}           // transformers 5
-#include <dsx/core/error.hpp>
+#include "hf_config.hpp"
+
 #include <dsx/io/atomic_file.hpp>
 #include <dsx/io/hf_gpt2.hpp>
 
-#include <utility>
-
 namespace dsx {
 
+using namespace hf;
+
 namespace {
-
-/// Anything larger is a broken file; the bytes of a matrix of two of these fit 64 bits.
-constexpr Extent largest = Extent{1} << 28;
-
-/// The number under the first of the names that the file has.
-Extent size_at(const Json& config, std::initializer_list<const char*> names) {
-  for (const char* name : names) {
-    if (!config.contains(name) || config[name].is_null()) continue;
-    const Json value = config[name];
-    if (value.kind() != Json::Kind::integer || value.number() < 1 || value.number() > double(largest))
-      fail<636>(value.where(), " is ", value.dump(), ", not a whole number from 1 to ", largest);
-    return value.extent();
-  }
-  fail<636>(config.where(), " has no ", *names.begin());
-}
-
-/// A real number in [low, high).
-double real_at(const Json& config, const char* name, double otherwise, double low, double high) {
-  const double value = config.number(name, otherwise);
-  if (!(value >= low && value < high)) fail<636>(config[name].where(), " is ", value, ", not in [", low, ", ", high, ')');
-  return value;
-}
-
-std::optional<Extent> token_at(const Json& config, const char* name) {
-  if (!config.contains(name) || config[name].is_null()) return {};
-  return config[name].extent();
-}
-
-void expect(const Json& config, const char* name, bool value) {
-  if (config.boolean(name, value) != value)
-    fail<637>(config[name].where(), " is ", value ? "false" : "true", "; dsx's GPT-2 knows only ", value ? "true" : "false");
-}
-
-constexpr std::pair<std::string_view, Element> dtype_names[] = {
-    {"float32", Element::f32}, {"float64", Element::f64}, {"bfloat16", Element::bf16}, {"float16", Element::f16}};
-
-Element dtype_at(const Json& config) {
-  const char* key = config.contains("dtype") ? "dtype" : "torch_dtype";
-  std::string name = config.text(key, "float32");
-  if (name.starts_with("torch.")) name.erase(0, 6);
-  for (const auto& [known, element] : dtype_names)
-    if (name == known) return element;
-  fail<637>(config[key].where(), " is \"", name, "\"; dsx knows float32, float64, bfloat16 and float16");
-}
 
 GeluForm activation_at(const Json& config) {
   const std::string name = config.text("activation_function", "gelu_new");
@@ -65,20 +22,14 @@ GeluForm activation_at(const Json& config) {
   fail<637>(config["activation_function"].where(), " is \"", name, "\"; dsx's GPT-2 knows gelu_new and gelu");
 }
 
-void check_heads(Extent width, Extent heads, std::string_view where) {
-  if (width % heads != 0) fail<307>(where, ": ", heads, " heads don't divide the width of ", width);
-}
-
-Json or_null(const std::optional<Extent>& value) { return value ? Json{*value} : Json{}; }
-
 }  // namespace
 
 GptConfig parse_gpt2_config(const Json& json) {
   const std::string type = json.text("model_type", "");
   if (type != "gpt2") fail<635>(json.where(), type.empty() ? " has no model_type" : concat(" has the model_type \"", type, '"'), ", not \"gpt2\"");
-  expect(json, "scale_attn_weights", true);
-  expect(json, "scale_attn_by_inverse_layer_idx", false);
-  expect(json, "add_cross_attention", false);
+  expect(json, "scale_attn_weights", true, "GPT-2");
+  expect(json, "scale_attn_by_inverse_layer_idx", false, "GPT-2");
+  expect(json, "add_cross_attention", false, "GPT-2");
 
   GptConfig config;
   config.vocab_size = size_at(json, {"vocab_size"});
@@ -106,10 +57,7 @@ GptConfig read_gpt2_config(const std::filesystem::path& file) { return parse_gpt
 Json gpt2_config_json(const GptConfig& c) {
   if (c.n_head == 0) fail<636>("a GPT-2 of 0 heads can't be written");
   check_heads(c.n_embd, c.n_head, "a GPT-2 to be written");
-  std::string_view dtype;
-  for (const auto& [name, element] : dtype_names)
-    if (element == c.dtype) dtype = name;
-  if (dtype.empty()) fail<637>("a GPT-2 of ", name_of(c.dtype), " can't be written");
+  const std::string_view dtype = dtype_name(c.dtype, "GPT-2");
   // Sorted, and with all that transformers writes for such a model, so that its own file and ours can be compared.
   return Json::object({{"activation_function", c.activation == GeluForm::tanh ? "gelu_new" : "gelu"},
                        {"add_cross_attention", false},

@@ -197,7 +197,7 @@ class Tokenizer::State::Encoder {
   Encoder(const State& state, std::string_view text, const Sink& sink) : state_{state}, text_{text}, sink_{sink} {}
 
   void run(EncodeOptions options) {
-    if (options.framed) put(state_.parts.before);
+    if (options.framed || options.begun) put(state_.parts.before);
     for (Extent at = 0; at < text_.size();) {
       const auto [begin, token] = next_added(at, options.special == Special::allowed);
       plain(text_.substr(at, begin - at));

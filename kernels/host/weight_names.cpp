@@ -71,7 +71,7 @@ bool matches(std::string_view pattern, std::string_view text) {
 std::vector<WeightName> expand(std::span<const NamePattern> table, std::span<const NameIndex> indices) {
   std::vector<WeightName> names, all;
   for (const NamePattern& pattern : table) {
-    names.push_back({std::string{pattern.ours}, std::string{pattern.theirs}, pattern.transposed});
+    names.push_back({std::string{pattern.ours}, std::string{pattern.theirs}, pattern.transposed, pattern.piece});
     std::string ours{pattern.ours}, theirs{pattern.theirs};
     for (const NameIndex& index : indices) {
       const bool in_ours = ours.find(braced(index.letter)) != ours.npos, in_theirs = theirs.find(braced(index.letter)) != theirs.npos;

@@ -37,6 +37,24 @@ TEST_CASE("text is what a generator's tokens stand for, piece by piece") {
   CHECK(tokenizer.encode(write_text(generator, tokenizer, "be", 3, {.temperature = 0})).size() <= 3);
 }
 
+TEST_CASE("a prompt begins as the tokenizer's template does, and doesn't end as one") {
+  Session session{self_transport()};
+  const Mesh mesh{session, {}};
+  TokenizerParts parts = train_bpe("to be, or not to be", {.vocabulary = 262}).parts();
+  parts.before = {3}, parts.after = {4};
+  const Tokenizer tokenizer{std::move(parts)};
+  Weights weights{mesh, make_gpt2({.vocabulary = tokenizer.size(), .positions = 32, .width = 16, .heads = 2, .layers = 1}), Recipe{}};
+  Generator generator{weights, {.length = 32, .vocabulary = tokenizer.size()}};
+  for (const char* prompt : {"", "to be"}) {
+    std::vector<std::vector<int>> prompts{tokenizer.encode(prompt)};
+    prompts[0].insert(prompts[0].begin(), 3);
+    const Decoding how{.temperature = 1.5, .seed = 2, .end = tokenizer.end_of_text()};
+    std::vector<int> tokens = generator.generate(prompts, 12, how)[0];
+    if (tokens.back() == how.end) tokens.pop_back();
+    CHECK(write_text(generator, tokenizer, prompt, 12, how) == tokenizer.decode(tokens));
+  }
+}
+
 TEST_CASE("a character of several bytes is told in one piece") {
   Session session{self_transport()};
   const Mesh mesh{session, {}};

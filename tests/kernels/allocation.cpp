@@ -9,6 +9,9 @@
 #include <dsx/kernels/layer_norm.hpp>
 #include <dsx/kernels/matmul.hpp>
 #include <dsx/kernels/optimizer.hpp>
+#include <dsx/kernels/rms_norm.hpp>
+#include <dsx/kernels/rope.hpp>
+#include <dsx/kernels/swiglu.hpp>
 #include <dsx/kernels/token_loss.hpp>
 
 #include <doctest/doctest.h>
@@ -43,6 +46,7 @@ TEST_CASE("kernels with scratch allocate nothing") {
       table{{vocabulary, width}, 6};
   Buffer<float> qkv{{rows, heads.columns()}, 7}, log_sums{{rows, heads.query}, 8}, dqkv = qkv, logits{{rows, vocabulary}, 9}, state{{rows, 3}, 10};
   Buffer<float> stack{{3 * width, width}, 11}, attended{{rows, 64}, 12};
+  Buffer<float> scales{{rows, 1}, 14}, half{{rows, width / 2}, 15}, turned = qkv;
   Buffer<double> loss{{1, 1}, 13};
   const Extent bytes =
       std::max(kernels::attention_scratch(rows, heads, Element::f32), kernels::matmul_scratch({x.view()}, {weight.view()}, y.view()));
@@ -59,6 +63,13 @@ TEST_CASE("kernels with scratch allocate nothing") {
     kernels::grouped_matmul_weights(x.view(), y.view(), groups, stack.grad(false), scratch);
     kernels::attention(qkv.view(), heads, {begin}, attended.view(), log_sums.view());
     kernels::attention_pullback(qkv.view(), heads, {begin}, attended.view(), log_sums.view(), attended.view(), dqkv.grad(false), scratch);
+    kernels::rope(qkv.view(), heads, ids, {}, turned.view());
+    kernels::rope_pullback(turned.view(), heads, ids, {}, dqkv.grad(true));
+    kernels::rms_norm(x.view(), row.view(), 1e-6, y.view(), scales.view());
+    kernels::rms_norm_inputs(x.view(), row.view(), scales.view(), y.view(), y.grad(true));
+    kernels::rms_norm_weights(x.view(), scales.view(), y.view(), row.grad(false));
+    kernels::swiglu(x.view(), half.view());
+    kernels::swiglu_pullback(x.view(), half.view(), y.grad(false));
     kernels::dropout(x.view(), y.grad(false), row_ids.data(), 0, 0.1, {});
     kernels::gelu(x.view(), y.view(), Gelu::tanh);
     kernels::gelu_pullback(x.view(), y.view(), y.grad(false), Gelu::tanh);

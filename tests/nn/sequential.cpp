@@ -149,6 +149,7 @@ TEST_CASE("the parts of a cut parameter cover the whole once, in pieces and by g
                                      {{12, 5}, {Cut::rows, 1, 4}},
                                      {{7, 3}, {Cut::rows}},
                                      {{3, 8}, {Cut::columns, 2, 1}},
+                                     {{2, 60}, {.cut = Cut::columns, .pieces = 3, .grain = 4, .lead = 3}},
                                      {{3, 8}, {}}})
     for (Extent ranks = 1; ranks <= 3; ++ranks) {
       Parameter p;
@@ -194,6 +195,21 @@ TEST_CASE("experts that the expert axis can't share out evenly are refused: dsx-
   CHECK_THROWS_WITH_AS((LocalPart{p, 1, 0, 4, 0}), "dsx-E314: 6 experts can't be shared out evenly over 4 ranks along expert", Error);
 }
 
+TEST_CASE("a first piece that is wider is shared out in the same units as the others") {
+  // Four query heads, two keys, two values, each of one column: a rank has a key, its value and the two queries that share them.
+  Parameter p;
+  p.shape = {1, 8}, p.split = {.cut = Cut::columns, .pieces = 3, .lead = 2};
+  for (Rank rank = 0; rank < 2; ++rank) {
+    const LocalPart part{p, 2, rank};
+    std::vector<Extent> mine;
+    for (Extent i = 0; i < part.local.size(); ++i) mine.push_back(part.whole_index(i));
+    CHECK(mine == (rank == 0 ? std::vector<Extent>{0, 1, 4, 6} : std::vector<Extent>{2, 3, 5, 7}));
+  }
+  CHECK(p.split.piece(8, 0) == Range{0, 4});
+  CHECK(p.split.piece(8, 1) == Range{4, 6});
+  CHECK(p.split.piece(8, 2) == Range{6, 8});
+}
+
 TEST_CASE("a parameter that its axis can't cut is refused: dsx-E313") {
   const auto part = [](Shape shape, Split split, Extent ranks) {
     Parameter p;
@@ -202,5 +218,7 @@ TEST_CASE("a parameter that its axis can't cut is refused: dsx-E313") {
   };
   CHECK_THROWS_WITH_AS(part({4, 10}, {Cut::columns, 3, 1}, 1),
                        "dsx-E313: 10 columns in 3 pieces by grains of 1 can't be cut for 1 ranks along tensor", Error);
+  CHECK_THROWS_WITH_AS(part({4, 10}, {.cut = Cut::columns, .pieces = 3, .lead = 2}, 1),
+                       "dsx-E313: 10 columns in 3 pieces (the first 2 times as wide) by grains of 1 can't be cut for 1 ranks along tensor", Error);
   CHECK_THROWS_WITH_AS(part({4, 10}, {Cut::rows}, 5), "dsx-E313: 4 rows in 1 pieces by grains of 1 can't be cut for 5 ranks along tensor", Error);
 }

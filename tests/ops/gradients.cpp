@@ -15,6 +15,9 @@
 #include <dsx/ops/layer_norm.hpp>
 #include <dsx/ops/linear.hpp>
 #include <dsx/ops/map.hpp>
+#include <dsx/ops/rms_norm.hpp>
+#include <dsx/ops/rope.hpp>
+#include <dsx/ops/swiglu.hpp>
 #include <dsx/ops/token_loss.hpp>
 
 #include <doctest/doctest.h>
@@ -24,7 +27,7 @@ using test::Workbench;
 
 namespace {
 
-constexpr Split by_rows{Cut::rows}, by_columns{Cut::columns};
+constexpr Split by_rows{Cut::rows}, by_columns{Cut::columns}, grouped{.cut = Cut::columns, .pieces = 3, .grain = 4, .lead = 2};
 
 struct Case {
   std::string name;
@@ -74,6 +77,11 @@ std::vector<Case> cases(Extent ranks) {
   }, false);
   add("gelu by tanh", {r({7, 6}, by_columns)}, [](Workbench& b) { b.weigh(gelu(b.given<Sharded>(0))); });
   add("gelu by erf", {r({7, 6})}, [](Workbench& b) { b.weigh(gelu(b.given<Replicated>(0), Gelu::erf)); });
+  add("swiglu of columns", {r({7, 12}, {Cut::columns, 2})}, [](Workbench& b) { b.weigh(swiglu(b.given<Sharded>(0))); }, false);
+  add("swiglu behind a fused product", {r({7, 6}), r({6, 8}, {Cut::columns, 2}), r({4, 6}, by_rows)}, [](Workbench& b) {
+    const auto x = b.given<Common>(0);
+    b.weigh(x + fan_in(linear<op::MatmulRows>(swiglu(linear<op::MatmulColumns>(fan_out(x), b.parameter(1))), b.parameter(2))));
+  });
   add("a user's function", {r({7, 6})}, [](Workbench& b) {
     const auto x = b.given<Common>(0);
     b.weigh(map<Softplus>(x) + x);
@@ -91,6 +99,12 @@ std::vector<Case> cases(Extent ranks) {
   add("layer norm of whole rows", {r({7, 6}), r({1, 6}, {}, 1), r({1, 6})}, [](Workbench& b) {
     b.weigh(layer_norm(b.given<Replicated>(0), b.parameter(1), b.parameter(2), 1e-2));
   });
+  add("rms norm of the residual stream", {r({7, 6}), r({1, 6}, {}, 1)}, [](Workbench& b) {
+    const auto x = b.given<Common>(0);
+    b.weigh(rms_norm(x, b.parameter(1)) + x);
+  });
+  add("rms norm of whole rows", {r({7, 6}), r({1, 6}, {}, 1)},
+      [](Workbench& b) { b.weigh(rms_norm(b.given<Replicated>(0), b.parameter(1), 1e-2)); });
   add("a product that isn't cut", {r({7, 6}), r({6, 4}), r({1, 4})}, [](Workbench& b) {
     b.weigh(linear<op::Matmul>(b.given<Common>(0), b.parameter(1), &b.parameter(2)));
   });
@@ -126,6 +140,16 @@ std::vector<Case> cases(Extent ranks) {
   add("attention of two query heads a key", {r({7, 24 * ranks}, by_columns)}, [ranks](Workbench& b) {
     const Extent here = 2 / ranks;
     b.weigh(causal_attention(b.given<Sharded>(0), ranks == 1 ? Heads{2 * here, here, 3} : Heads{6, 1, 3}));
+  }, false);
+  add("attention of four query heads on two keys, with rotary positions", {r({7, 32}, grouped)}, [](Workbench& b) {
+    const Range keys = b.pass().tensor().part(2);
+    const Heads heads{2 * keys.size(), keys.size(), 4, 2 * keys.begin};
+    b.weigh(causal_attention(rope(b.given<Sharded>(0), heads), heads, 0.3));
+  });
+  add("rotary positions added to what they turn", {r({7, 32}, grouped)}, [](Workbench& b) {
+    const Range keys = b.pass().tensor().part(2);
+    const auto qkv = b.given<Sharded>(0);
+    b.weigh(rope(qkv, {2 * keys.size(), keys.size(), 4}, {.base = 10, .amplitude = 1.5}) + qkv);
   }, false);
   add("lookup", {r({7, 6}, by_rows)}, [](Workbench& b) { b.weigh(fan_in(lookup(Tokens{&b.pass()}, b.parameter(0)))); });
   add("positions", {r({7, 6}), r({5, 6})}, [](Workbench& b) { b.weigh(add_positions(b.given<Common>(0), b.parameter(1))); });

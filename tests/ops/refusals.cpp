@@ -10,6 +10,9 @@
 #include <dsx/ops/embedding.hpp>
 #include <dsx/ops/layer_norm.hpp>
 #include <dsx/ops/linear.hpp>
+#include <dsx/ops/rms_norm.hpp>
+#include <dsx/ops/rope.hpp>
+#include <dsx/ops/swiglu.hpp>
 #include <dsx/ops/token_loss.hpp>
 
 #include <doctest/doctest.h>
@@ -35,8 +38,12 @@ std::string refusal(Shape shape, const Workbench::Graph& graph, const std::funct
 
 }  // namespace
 
-TEST_CASE("sums of unlike shapes and impossible dropout are refused: dsx-E301") {
+TEST_CASE("sums of unlike shapes, odd gates and heads, and impossible dropout are refused: dsx-E301") {
   CHECK(refusal({7, 5}, [](Workbench& b) { b.weigh(b.given<Common>(0) + b.given<Common>(1)); }) == "dsx-E301: a value of 9 x 6 plus one of 9 x 5");
+  CHECK(refusal({7, 5}, [](Workbench& b) { b.weigh(swiglu(b.given<Common>(1))); }) ==
+        "dsx-E301: swiglu of 5 columns; it needs as many gates as values");
+  CHECK(refusal({7, 9}, [](Workbench& b) { b.weigh(rope(b.given<Sharded>(1), {1, 1, 3})); }) ==
+        "dsx-E301: rotary positions turn pairs of channels; heads of 3 have one left over");
   for (const double rate : {-0.1, 1.0, 2.0}) {
     CHECK(refusal({7, 5}, [rate](Workbench& b) { b.weigh(dropout(b.given<Common>(0), rate)); }).starts_with("dsx-E301: a dropout rate of "));
     CHECK(refusal({7, 6}, [rate](Workbench& b) { b.weigh(causal_attention(b.given<Sharded>(1), {1, 1, 2}, rate)); })
@@ -53,8 +60,12 @@ TEST_CASE("weights whose inner extent isn't the value's are refused: dsx-E302") 
         "dsx-E302: a value of 6 columns plus a bias of 5");
   CHECK(refusal({1, 5}, [](Workbench& b) { b.weigh(layer_norm(b.given<Common>(0), b.parameter(1), b.parameter(1))); }) ==
         "dsx-E302: a value of 6 columns under a norm of 5");
+  CHECK(refusal({1, 5}, [](Workbench& b) { b.weigh(rms_norm(b.given<Common>(0), b.parameter(1))); }) ==
+        "dsx-E302: a value of 6 columns under a norm of 5");
   CHECK(refusal({7, 5}, [](Workbench& b) { b.weigh(causal_attention(b.given<Sharded>(1), {2, 1, 2})); }) ==
         "dsx-E302: attention of 2 + 2 x 1 heads of 2 needs 8 columns, the value has 5");
+  CHECK(refusal({7, 5}, [](Workbench& b) { b.weigh(rope(b.given<Sharded>(1), {2, 1, 2})); }) ==
+        "dsx-E302: rotary positions of 2 + 2 x 1 heads of 2 need 8 columns, the value has 5");
 }
 
 TEST_CASE("a sequence longer than the table of positions is refused: dsx-E305") {

@@ -49,6 +49,7 @@ inline constexpr ErrorEntry error_table[] = {
     {312, "an axis given twice, unknown or of size 0"},
     {313, "a parameter that its axis can't cut"},
     {314, "experts that their axis can't share out"},
+    {330, "query heads that can't share keys and values equally"},
     {340, "a packed buffer of another size than its codec's"},
     {341, "a codec that no kernel packs"},
     {401, "the run asks for more memory than its plan holds"},

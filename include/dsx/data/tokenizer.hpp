@@ -30,6 +30,7 @@ enum class Special : std::uint8_t { as_text, allowed };
 struct EncodeOptions {
   Special special = Special::as_text;
   bool framed = false;  ///< with the tokens that the file's template puts before and after a text (Llama's begin of text)
+  bool begun = false;   ///< with those before it alone: a prompt
 };
 
 /// How GPT-2 cuts text into words, each of which is encoded by itself.

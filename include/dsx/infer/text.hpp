@@ -16,7 +16,7 @@ namespace dsx {
 template <class Weights>
 std::string write_text(Generator<Weights>& generator, const Tokenizer& tokenizer, std::string_view prompt, Extent tokens, Decoding how,
                        const std::function<void(std::string_view piece)>& show = {}) {
-  std::vector<std::vector<int>> prompts{tokenizer.encode(prompt, {.special = Special::allowed})};
+  std::vector<std::vector<int>> prompts{tokenizer.encode(prompt, {.special = Special::allowed, .begun = true})};
   how.end = tokenizer.end_of_text();
   if (prompts[0].empty()) prompts[0].push_back(how.end.value_or(0));
   if (tokens == 0) tokens = generator.length() - std::min(generator.length(), prompts[0].size());

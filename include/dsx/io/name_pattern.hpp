@@ -9,10 +9,13 @@
 
 namespace dsx {
 
-/// Both names may hold indices in braces: {i} for the layer, say. Transposed: they store the matrix turned over.
+/// Both names may hold indices in braces: {i} for the layer, say. Transposed: they store the matrix turned over. Piece: theirs is that piece
+/// of ours, by the split of our columns (queries of queries, keys and values).
 struct NamePattern {
   std::string_view ours, theirs;
   bool transposed = false;
+  int piece = whole;
+  static constexpr int whole = -1;
 };
 
 }  // namespace dsx

@@ -22,6 +22,7 @@ struct NameIndex {
 struct WeightName {
   std::string ours, theirs;
   bool transposed = false;
+  int piece = NamePattern::whole;
 };
 
 /// All names. Neighbours in the table that share an index are listed layer by layer; dsx-E629 if the sides' indices differ.

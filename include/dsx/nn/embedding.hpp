@@ -24,6 +24,15 @@ struct Embedding {
   Value<Common> operator()(Tokens t) const { return dropout(add_positions(fan_in(lookup(t, tokens)), positions), dropout_rate); }
 };
 
+/// A table [vocabulary, channels] alone, for models whose attention knows positions by itself.
+struct TokenEmbedding {
+  Parameter tokens;
+  TokenEmbedding(Extent vocabulary, Extent channels, std::string_view tie = {})
+      : tokens{{vocabulary, channels}, {0, default_deviation}, Role::table, {Cut::rows}, tie} {}
+  void parts(auto& visit) const { visit("tokens", tokens); }
+  Value<Common> operator()(Tokens t) const { return fan_in(lookup(t, tokens)); }
+};
+
 struct Head {
   Parameter table;
   Head(Extent vocabulary, Extent channels, std::string_view tie = {})

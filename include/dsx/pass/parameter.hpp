@@ -31,11 +31,21 @@ struct Init {
 
 enum class Cut : std::uint8_t { none, rows, columns };
 
-/// The cut dimension is `pieces` equal pieces (q, k, v), each shared out in units of `grain` (a head).
+/// The cut dimension is `pieces` pieces (q, k, v), each shared out in units of `grain` (a head). They are equal, but for the first, which is
+/// `lead` times as wide (queries whose heads share keys) and shared out in units of `lead` grains.
 struct Split {
   Cut cut = Cut::none;
   Extent pieces = 1, grain = 1;
   Axes over = Axes::tensor;
+  Extent lead = 1;
+
+  /// All pieces together in widths of an ordinary one.
+  constexpr Extent widths() const { return pieces + lead - 1; }
+  /// Where piece `number` lies in the cut dimension.
+  constexpr Range piece(Extent extent, Extent number) const {
+    const Extent width = extent / widths(), end = (lead + number) * width;
+    return {number == 0 ? 0 : end - width, end};
+  }
   friend constexpr bool operator==(const Split&, const Split&) = default;
 };
 
@@ -86,12 +96,13 @@ struct LocalPart {
       fail<314>(p.stack, " experts can't be shared out evenly over ", stack_ranks, " ranks along expert");
     stack = p.stack > 1 ? share({0, p.stack}, stack_ranks, stack_rank) : Range{0, 1};
     if (split.cut != Cut::none) {
-      const Extent extent = split.cut == Cut::rows ? one.rows : one.columns, each = split.pieces * split.grain;
+      const Extent extent = split.cut == Cut::rows ? one.rows : one.columns, each = split.widths() * split.grain;
       if (each == 0 || extent % each != 0 || extent / each < ranks)
-        fail<313>(extent, split.cut == Cut::rows ? " rows" : " columns", " in ", split.pieces, " pieces by grains of ", split.grain,
-                  " can't be cut for ", ranks, " ranks along ", to_text(split.over));
-      units = share({0, extent / split.pieces / split.grain}, ranks, rank);
-      (split.cut == Cut::rows ? local.rows : local.columns) = units.size() * split.grain * split.pieces;
+        fail<313>(extent, split.cut == Cut::rows ? " rows" : " columns", " in ", split.pieces, " pieces",
+                  split.lead == 1 ? "" : concat(" (the first ", split.lead, " times as wide)"), " by grains of ", split.grain, " can't be cut for ",
+                  ranks, " ranks along ", to_text(split.over));
+      units = share({0, extent / each}, ranks, rank);
+      (split.cut == Cut::rows ? local.rows : local.columns) = units.size() * each;
     }
     local.rows *= stack.size();
   }
@@ -109,8 +120,9 @@ struct LocalPart {
 
  private:
   Extent along(Extent i, Extent extent) const {
-    const Extent piece = units.size() * split.grain;
-    return i / piece * (extent / split.pieces) + units.begin * split.grain + i % piece;
+    const Extent width = units.size() * split.grain, first = split.lead * width;
+    if (i < first) return split.lead * units.begin * split.grain + i;
+    return split.piece(extent, 1 + (i - first) / width).begin + units.begin * split.grain + i % width;
   }
 };
 

@@ -10,10 +10,10 @@
 
 #include <dsx/data/tokenizer.hpp>
 #include <dsx/io/hf_gpt2.hpp>
-#include <dsx/io/weight_names.hpp>
 #include <dsx/models/gpt2.hpp>
 #include <dsx/train/checkpoint.hpp>
 #include <dsx/train/checkpoints.hpp>
+#include <dsx/train/hf_weights.hpp>
 
 namespace dsx {
 
@@ -57,12 +57,7 @@ void load_gpt2(const std::filesystem::path& folder, Weights& weights) {
     if (file.contains(detail::gpt2_head) && file.contains(concat(prefix, detail::gpt2_table)))
       check_tied(file, detail::gpt2_head, concat(prefix, detail::gpt2_table));
   const WeightRules rules{.prefix = detail::gpt2_prefix, .ignored = detail::gpt2_ignored};
-  for (const WeightName& name : find_weights(file, expand(gpt2_weight_names, layers), rules)) {
-    const Shape shape = weights.record(name.ours).shape;
-    std::vector<float> whole(shape.size());
-    file.copy_to(name.theirs, View{whole.data(), shape, Element::f32}, {.transposed = name.transposed});
-    weights.assign(name.ours, std::span<const float>{whole});
-  }
+  load_tensors(file, find_weights(file, expand(gpt2_weight_names, layers), rules), weights);
 }
 
 /// What stands beside weights: config.json, and tokenizer.json if there is a tokenizer.
@@ -76,29 +71,12 @@ inline void write_gpt2_files(const std::filesystem::path& folder, const GptConfi
 template <class Weights>
 void export_gpt2(const std::filesystem::path& folder, const Weights& weights, const GptConfig& config,
                  const std::optional<Tokenizer>& tokenizer = {}) {
-  const bool root = weights.mesh().session().is_root();
   const NameIndex layers[] = {{'i', config.n_layer}};
   const Element element = config.dtype == Element::bf16 ? Element::bf16 : Element::f32;
-  std::vector<std::pair<std::string, std::string>> names;  // theirs, ours
-  std::vector<TensorSpec> specs;
-  for (const WeightName& name : expand(gpt2_weight_names, layers)) {
-    const Shape shape = weights.record(name.ours).shape;
-    names.push_back({concat(detail::gpt2_prefix, name.theirs), name.ours});
-    specs.push_back({names.back().first, element, {shape.columns}});
-    if (shape.rows > 1) specs.back().dims = {shape.rows, shape.columns};
-  }
-  std::sort(names.begin(), names.end());  // as the writer wants them: all are of one element
-  std::optional<SafetensorsSetWriter> writer;
-  if (root) {
-    make_folders(folder);
-    writer.emplace(folder, specs);
-  }
-  for (const auto& [theirs, ours] : names) {
-    std::vector<float> whole = weights.weight(ours);
-    if (writer) writer->write(theirs, View{whole.data(), weights.record(ours).shape, Element::f32});
-  }
-  if (!root) return;
-  writer->commit();
+  std::vector<WeightName> names = expand(gpt2_weight_names, layers);
+  for (WeightName& name : names) name.theirs = concat(detail::gpt2_prefix, name.theirs);
+  export_tensors(folder, names, weights, element);
+  if (!weights.mesh().session().is_root()) return;
   GptConfig written = config;
   written.dtype = element;
   write_gpt2_files(folder, written, tokenizer);

@@ -20,6 +20,7 @@ struct ParameterRecord {
   Shape shape{};
   Role role{};
   bool trained = true;
+  Split split{};
 };
 
 template <class Model, class Recipe>
@@ -165,7 +166,7 @@ class Weights {
                       p.shape.rows, " x ", p.shape.columns, "; shape, role, split and whether it is trained must be the same");
           return;
         }
-        records_.push_back({known, p.whole(), p.role, p.trained});
+        records_.push_back({known, p.whole(), p.role, p.trained, p.split});
       });
     });
   }
