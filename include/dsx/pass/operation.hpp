@@ -32,6 +32,7 @@ struct Batch {
   std::span<const RowId> row_ids{};
   Sequences sequences{};
   Extent bound = 0;                        // the most rows there can be
+  double step_rows = 0;                    // of the whole step on all ranks, which a mean over a step divides by; 0: those here are all
 
   Extent live() const { return ids.size(); }
 };
@@ -39,6 +40,7 @@ struct Batch {
 /// What a layer sees of one parameter while its unit computes.
 struct Held {
   View weight{}, gradient{};
+  Extent stack = 1;             // of so many matrices or vectors, below one another: one for each expert here
   bool split = false;           // cut by the tensor axis
   Extent stack = 1;             // so many matrices lie below one another: experts of this rank
   bool trained = true;
