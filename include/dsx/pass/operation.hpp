@@ -40,7 +40,6 @@ struct Batch {
 /// What a layer sees of one parameter while its unit computes.
 struct Held {
   View weight{}, gradient{};
-  Extent stack = 1;             // of so many matrices or vectors, below one another: one for each expert here
   bool split = false;           // cut by the tensor axis
   Extent stack = 1;             // so many matrices lie below one another: experts of this rank
   bool trained = true;
