@@ -194,6 +194,7 @@ class Workbench {
     }
     return worst;
   }
+  bool has(Slot slot) const { return slot < held_.size(); }
   Held& held(Slot slot) { return held_[slot]; }
   const Lifetimes& lifetimes() const { return lives_; }
   Extent saved_bytes() const { return saved_; }

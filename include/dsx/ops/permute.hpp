@@ -30,7 +30,7 @@ struct OrderExperts : Operation {
 };
 /// The host learns here how many rows there are. dsx-E345 for a token whose logits are no numbers.
 inline ExpertRows expert_rows(Pass& p, Node x, const Routes& routes) {
-  const Rows& tokens = p.rows(x);
+  const Rows tokens = p.rows(x);
   const Extent bound = routes.bound(tokens.bound);
   const Node places = p.make(tokens, routes.choices, Element::i32), begin = p.make({.bound = 1, .live = 1}, routes.experts + 1, Element::u64),
              ids = p.make({.bound = bound, .live = bound}, 1, Element::u64), live = p.make_scalar(Element::i64);

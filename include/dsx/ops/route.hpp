@@ -127,7 +127,7 @@ struct SeatTokens : Operation {
 };
 /// The choices that have a seat, and their counts; weights are the caller's. An evaluation draws no lots: the later token loses.
 inline Routes seats(Pass& p, Node wanted, Node probabilities, const Capacity& capacity, Drop drop = Drop::by_position) {
-  const Rows& rows = p.rows(wanted);
+  const Rows rows = p.rows(wanted);
   const Extent experts = p.shape(probabilities).columns, choices = p.shape(wanted).columns;
   if (!(capacity.factor >= 0) || !std::isfinite(capacity.factor)) fail<346>("a capacity factor of ", capacity.factor, "; it is a number above 0");
   kernels::Seats seats{.capacity = capacity(rows.live, choices, experts), .drop = drop};
