@@ -46,6 +46,8 @@ struct Experts {
  private:
   Value<Common> routed(Value<Common> x_RC) const {
     Pass& p = *x_RC.pass;
+    if (const Extent ranks = p.mesh().size(Axes::expert); ranks > 1)
+      fail<348>(experts, " experts are shared out over ", ranks, " ranks, and nothing sends tokens from one to another; give expert a degree of 1");
     const Routes routes = router(x_RC);
     if (routes.experts != experts) fail<348>("a router for ", routes.experts, " experts stands before ", experts);
     if (!routes.permutes()) return layer(x_RC);
