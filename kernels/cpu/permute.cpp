@@ -27,8 +27,8 @@ void check_weights(std::string_view kernel, const View& rows_NC, const View& wei
 }
 
 /// f(token, its places that aren't dropped, where each stands among the choices, their number), tokens over threads.
-template <class F>
-void for_tokens(const View& places_Tk, Extent columns, const F& f) {
+template <class F, class Done>
+void for_tokens(const View& places_Tk, Extent columns, const F& f, const Done& done) {
   const Extent choices = places_Tk.shape.columns;
   in_ranges(places_Tk.shape.rows, (choices + 1) * columns, [&](Range tokens) {
     for (Extent t = tokens.begin; t < tokens.end; ++t) {
@@ -38,8 +38,16 @@ void for_tokens(const View& places_Tk, Extent columns, const F& f) {
         if (all[i] >= 0) places[count] = Extent(all[i]), choice[count++] = i;
       f(t, places, choice, count);
     }
+    done();  // once a thread
   });
 }
+template <class F>
+void for_tokens(const View& places_Tk, Extent columns, const F& f) {
+  for_tokens(places_Tk, columns, f, [] {});
+}
+
+/// Rows of more bytes than this leave the cache before an expert reads them.
+constexpr Extent past_cache = 16_MiB;
 
 }  // namespace
 
@@ -77,11 +85,23 @@ void permute(View x_TC, View places_Tk, Grad rows_NC) {
   const Extent columns = x_TC.shape.columns;
   dispatch(x_TC.element, [&](auto zero) {
     using T = decltype(zero);
-    const auto& body = pick<ConvertBody<T, T>>();
-    for_tokens(places_Tk, columns, [&](Extent t, const Extent* places, const Extent*, Extent count) {
-      for (Extent i = 0; i < count; ++i)
-        body.convert(x_TC.pointer<T>() + t * columns, rows_NC.view.pointer<T>() + places[i] * columns, columns, rows_NC.accumulate);
-    });
+    const auto& add = pick<ConvertBody<T, T>>();
+    const auto& body = pick<CopyBody>();
+    const bool past = rows_NC.view.bytes() > past_cache;
+    const Extent bytes = columns * sizeof(T);
+    for_tokens(
+        places_Tk, columns,
+        [&](Extent t, const Extent* places, const Extent*, Extent count) {
+          const T* from = x_TC.pointer<T>() + t * columns;
+          for (Extent i = 0; i < count; ++i) {
+            T* to = rows_NC.view.pointer<T>() + places[i] * columns;
+            rows_NC.accumulate ? add.convert(from, to, columns, true)
+                               : body.copy(reinterpret_cast<const std::byte*>(from), reinterpret_cast<std::byte*>(to), bytes, past);
+          }
+        },
+        [&] {
+          if (past) body.done();
+        });
   });
 }
 
