@@ -28,9 +28,21 @@ struct Routed {
   std::int64_t live = 0;
 
   explicit Routed(const benchmark::State& state)
-      : tokens(Extent(state.range(0))), choices(Extent(state.range(1))), columns(Extent(state.range(2))), x(tokens * columns), y(x),
-        rows(tokens * choices * columns), drows(rows), weights(tokens * choices, Wide<T>(0.5)), dweights(weights), chosen(tokens * choices), counts(16),
-        places(chosen), begin(17), ids(tokens), expert_ids(chosen.size()) {
+      : tokens(Extent(state.range(0))),
+        choices(Extent(state.range(1))),
+        columns(Extent(state.range(2))),
+        x(tokens * columns),
+        y(x),
+        rows(tokens * choices * columns),
+        drows(rows),
+        weights(tokens * choices, Wide<T>(0.5)),
+        dweights(weights),
+        chosen(tokens * choices),
+        counts(16),
+        places(chosen),
+        begin(17),
+        ids(tokens),
+        expert_ids(chosen.size()) {
     for (Extent i = 0; i < x.size(); ++i) x[i] = T(std::sin(float(i)));
     for (Extent t = 0; t < tokens; ++t) {
       const float u = uniform({.seed = 1}, t, 0);
@@ -89,8 +101,7 @@ void permute_pullback(benchmark::State& state) {
 template <class T>
 void combine(benchmark::State& state) {
   Routed<T> r{state};
-  r.measure(state, 1 + r.choices,
-            [&] { kernels::combine(r.rows_view(r.rows), r.weights_view(r.weights), r.places_view(), r.tokens_view(r.y)); });
+  r.measure(state, 1 + r.choices, [&] { kernels::combine(r.rows_view(r.rows), r.weights_view(r.weights), r.places_view(), r.tokens_view(r.y)); });
 }
 template <class T>
 void combine_pullback(benchmark::State& state) {

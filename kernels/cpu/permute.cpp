@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: dsx contributors
 // SPDX-License-Identifier: Apache-2.0
 /// Permute and combine on the host: tokens over threads; a token's rows belong to no other.
-#include "permute_body.hpp"
 #include "elementwise_tables.hpp"
+#include "permute_body.hpp"
 #include "support.hpp"
 
 #include <dsx/kernels/permute.hpp>
@@ -15,12 +15,13 @@ void check(std::string_view kernel, const View& tokens_TC, const View& rows_NC, 
   if (places_Tk.element != Element::i32) fail<405>("kernels::", kernel, " takes places as i32, not ", name_of(places_Tk.element));
   if (places_Tk.shape.rows != tokens_TC.shape.rows || rows_NC.shape.columns != tokens_TC.shape.columns || places_Tk.shape.columns > most_choices)
     fail<301>("kernels::", kernel, " got ", tokens_TC.shape.rows, " x ", tokens_TC.shape.columns, " tokens, ", rows_NC.shape.rows, " x ",
-              rows_NC.shape.columns, " rows of experts and ", places_Tk.shape.rows, " x ", places_Tk.shape.columns, " places (at most ",
-              most_choices, ")");
+              rows_NC.shape.columns, " rows of experts and ", places_Tk.shape.rows, " x ", places_Tk.shape.columns, " places (at most ", most_choices,
+              ")");
 }
 void check_weights(std::string_view kernel, const View& rows_NC, const View& weights_Tk, Shape shape) {
-  if (weights_Tk.element != wide(rows_NC.element)) fail<405>("kernels::", kernel, " weighs ", name_of(rows_NC.element), " rows by ",
-                                                             name_of(wide(rows_NC.element)), ", not by ", name_of(weights_Tk.element));
+  if (weights_Tk.element != wide(rows_NC.element))
+    fail<405>("kernels::", kernel, " weighs ", name_of(rows_NC.element), " rows by ", name_of(wide(rows_NC.element)), ", not by ",
+              name_of(weights_Tk.element));
   if (weights_Tk.shape != shape)
     fail<301>("kernels::", kernel, " got ", weights_Tk.shape.rows, " x ", weights_Tk.shape.columns, " weights for ", shape.rows, " x ", shape.columns,
               " rows");
@@ -146,9 +147,8 @@ void combine_pullback(View rows_NC, View weights_Tk, View places_Tk, View dy_TC,
       W* dweights = dweights_Tk.view.pointer<W>() + t * choices;
       if (!dweights_Tk.accumulate) std::fill_n(dweights, choices, W(0));
       for (Extent i = 0; i < count; ++i)
-        dweights[choice[i]] += body.pull(dy_TC.pointer<T>() + t * columns, rows_NC.pointer<T>() + places[i] * columns,
-                                         weights_Tk.at<W>(t, choice[i]), columns, drows_NC.view.pointer<T>() + places[i] * columns,
-                                         drows_NC.accumulate);
+        dweights[choice[i]] += body.pull(dy_TC.pointer<T>() + t * columns, rows_NC.pointer<T>() + places[i] * columns, weights_Tk.at<W>(t, choice[i]),
+                                         columns, drows_NC.view.pointer<T>() + places[i] * columns, drows_NC.accumulate);
     });
   });
 }

@@ -187,8 +187,9 @@ void seat(View wanted_Tk, View probabilities_TE, const Seats& seats, const RowId
   } else {
     if (scratch.bytes() < seat_scratch(wanted_Tk.shape, experts))
       fail<401>("kernels::seat needs ", seat_scratch(wanted_Tk.shape, experts), " bytes of scratch, not ", scratch.bytes());
-    auto* begin = reinterpret_cast<Extent*>(scratch.pointer<std::byte>() +
-                                            (alignof(Candidate) - reinterpret_cast<std::uintptr_t>(scratch.data) % alignof(Candidate)) % alignof(Candidate));
+    auto* begin =
+        reinterpret_cast<Extent*>(scratch.pointer<std::byte>() +
+                                  (alignof(Candidate) - reinterpret_cast<std::uintptr_t>(scratch.data) % alignof(Candidate)) % alignof(Candidate));
     auto* candidates = reinterpret_cast<Candidate*>(begin + experts + 1);
     for (Extent place = 0; place < tokens * choices; ++place)
       if (wanted[place] >= 0) ++counts[wanted[place]];
@@ -239,8 +240,7 @@ void choice_weights_pullback(View probabilities_TE, View seated_Tk, bool renorma
   check_table("choice_weights_pullback", probabilities_TE, seated_Tk);
   same_shape("choice_weights_pullback", seated_Tk, dweights_Tk), same_shape("choice_weights_pullback", probabilities_TE, dprobabilities_TE.view);
   same_element("choice_weights_pullback", probabilities_TE, dweights_Tk, dprobabilities_TE.view);
-  if (!dprobabilities_TE.accumulate && dprobabilities_TE.view.size())
-    std::memset(dprobabilities_TE.view.data, 0, dprobabilities_TE.view.bytes());
+  if (!dprobabilities_TE.accumulate && dprobabilities_TE.view.size()) std::memset(dprobabilities_TE.view.data, 0, dprobabilities_TE.view.bytes());
   const Extent experts = probabilities_TE.shape.columns, choices = seated_Tk.shape.columns;
   dispatch_wide("choice_weights_pullback", probabilities_TE, [&](auto zero) {
     using W = decltype(zero);
@@ -273,8 +273,7 @@ void balance_loss(View probabilities_TE, View wanted_Tk, const BalanceOver& over
   *loss_1.pointer<double>() = loss;
 }
 
-void balance_loss_pullback(View probabilities_TE, View wanted_Tk, const BalanceOver& over, double weight, Grad dprobabilities_TE,
-                           View fractions_E) {
+void balance_loss_pullback(View probabilities_TE, View wanted_Tk, const BalanceOver& over, double weight, Grad dprobabilities_TE, View fractions_E) {
   check_balance("balance_loss_pullback", probabilities_TE, wanted_Tk, over, fractions_E);
   same_shape("balance_loss_pullback", probabilities_TE, dprobabilities_TE.view);
   same_element("balance_loss_pullback", probabilities_TE, dprobabilities_TE.view);

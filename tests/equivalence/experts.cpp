@@ -18,8 +18,7 @@ constexpr Extent width = test::width;
 template <class Router>
 auto model_of(const Router& router) {
   const Experts experts{router.experts, router, Chain{Mlp{width, 6}, Dropped{0.2}}};
-  return Sequential{Named{"e", Embedding{test::vocabulary, test::length, width}},
-                    Named{"first", Residual{LayerNorm{width}, Linear{width, width}}},
+  return Sequential{Named{"e", Embedding{test::vocabulary, test::length, width}}, Named{"first", Residual{LayerNorm{width}, Linear{width, width}}},
                     Named{"moe", Residual{LayerNorm{width}, experts}},
                     Named{"both", Residual{ResidualExpert{width, Mlp{width, 5}, SharedExpert{Mlp{width, 3}, experts}}}},
                     Named{"h", Chain{LayerNorm{width}, Head{test::vocabulary, width}}}};
@@ -51,7 +50,8 @@ TEST_CASE("experts without a limit learn alike in every layout, losses by sequen
   check_everywhere(Dropless<2>{.width = width, .experts = 4, .balance = {.weight = 0.5, .by_sequence = true}, .z_loss = 0.1});
 }
 TEST_CASE("experts with seats by lot learn alike in every layout that cuts no micro-batch") {
-  check_everywhere(TopK<2>{.width = width, .experts = 4, .capacity_factor = 0.7, .least_capacity = 1, .drop = Drop::at_random, .balance = {.weight = 0.5}});
+  check_everywhere(
+      TopK<2>{.width = width, .experts = 4, .capacity_factor = 0.7, .least_capacity = 1, .drop = Drop::at_random, .balance = {.weight = 0.5}});
 }
 TEST_CASE("a router's losses are learnt from, are means over the step, and no part of an evaluation") {
   const auto quiet = model_of(Dropless<2>{.width = width, .experts = 4}), loud = model_of(Dropless<2>{.width = width, .experts = 4, .z_loss = 10});
@@ -68,6 +68,39 @@ TEST_CASE("a router's losses are learnt from, are means over the step, and no pa
     losses.push_back(evaluator.loss(test::batches_of({}, mesh, 0)));
   }
   CHECK(losses[0] == losses[1]);
+}
+TEST_CASE("losses by sequence do not depend on how sequences share micro-batches") {
+  const auto learn = [](Extent micro_batches, bool by_sequence) {
+    Session session{self_transport()};
+    const Mesh mesh{session, {}};
+    Weights weights{mesh, model_of(Dropless<2>{.width = width, .experts = 4, .balance = {.weight = 5, .by_sequence = by_sequence}, .z_loss = 1}),
+                    Layout{}.recipe()};
+    Trainer trainer{weights, Sgd{.rate = 0.3}, TokenLoss{}, {.micro_batches = micro_batches, .rows = 4 * test::length / micro_batches}};
+    for (Extent step = 0; step < 3; ++step) {
+      std::vector<MicroBatch> batches(micro_batches);
+      for (Extent s = 0; s < 4; ++s) test::add_sequence(batches[s * micro_batches / 4], 4 * step + s);
+      trainer.step(batches);
+    }
+    return test::tensors_of(weights);
+  };
+  const test::Tensors four = learn(4, true);
+  CHECK(test::distance(learn(1, true), four) <= 1e-12);
+  CHECK(test::distance(learn(2, true), four) <= 1e-12);
+  CHECK(test::distance(learn(4, false), four) <= 1e-12);  // a micro-batch each
+  CHECK(test::distance(learn(1, false), four) > 1e-6);
+}
+TEST_CASE("experts learn in bf16 what they learn in double, but for rounding") {
+  std::vector<double> losses[2];
+  for (const bool narrow : {false, true}) {
+    Session session{self_transport()};
+    const Mesh mesh{session, {}};
+    Weights weights{mesh, model_of(Dropless<2>{.width = width, .experts = 4, .z_loss = 0.1}),
+                    AnyRecipe{AnySharding{}, AnySchedule{}, AnyOffload{}, narrow ? AnyPrecision{Bf16{}} : AnyPrecision{Fp64{}}, AnyRecompute{}}};
+    Trainer trainer{weights, Sgd{.rate = 0.3}, TokenLoss{}, {.micro_batches = 4, .rows = test::length}};
+    for (Extent step = 0; step < 20; ++step) losses[narrow].push_back(trainer.step(test::batches_of({}, mesh, 0)).loss);
+  }
+  CHECK(losses[0].back() < 0.9 * losses[0].front());
+  for (Extent step = 0; step < 20; ++step) CHECK(std::abs(losses[1][step] / losses[0][step] - 1) < 0.02);
 }
 TEST_CASE("experts over several ranks are refused where nothing sends tokens: dsx-E348") {
   const auto model = model_of(Dropless<2>{.width = width, .experts = 4});

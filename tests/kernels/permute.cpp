@@ -90,7 +90,8 @@ TEST_CASE("permute, combine and their pullbacks agree with plain loops") {
   for_elements([](auto zero) {
     using T = decltype(zero);
     using W = Wide<T>;
-    for (const auto [tokens, choices, experts, columns] : {std::array<Extent, 4>{1, 1, 3, 5}, {7, 2, 4, 33}, {64, 3, 8, 130}, {5, 64, 70, 1}, {0, 2, 3, 4}})
+    for (const auto [tokens, choices, experts, columns] :
+         {std::array<Extent, 4>{1, 1, 3, 5}, {7, 2, 4, 33}, {64, 3, 8, 130}, {5, 64, 70, 1}, {0, 2, 3, 4}})
       for (const bool accumulate : {false, true}) {
         Order order = scattered(tokens, choices, experts);
         const Extent rows = Extent(order.live);
@@ -98,9 +99,7 @@ TEST_CASE("permute, combine and their pullbacks agree with plain loops") {
           using G = decltype(unit);
           return accumulate ? Buffer<G>{s, 5} : Buffer<G>::unset(s);
         };
-        const auto kept = [&](auto& to, double value) {
-          to = std::remove_reference_t<decltype(to)>(W(accumulate ? double(to) + value : value));
-        };
+        const auto kept = [&](auto& to, double value) { to = std::remove_reference_t<decltype(to)>(W(accumulate ? double(to) + value : value)); };
         Buffer<T> x{{tokens, columns}, 1}, permuted = gradient(T{}, {rows, columns}), expected = permuted;
         kernels::permute(x.view(), order.table(), permuted.grad(accumulate));
         Buffer<T> y = Buffer<T>::unset(x.shape), expected_y = y, dy{x.shape, 3}, dx = gradient(T{}, x.shape), expected_dx = dx;
@@ -139,7 +138,7 @@ TEST_CASE("permute, combine and their pullbacks agree with plain loops") {
 
 TEST_CASE("two values weighed by row agree with the loop, and their pullback with central differences") {
   Buffer<double> a{{5, 7}, 1}, b{{5, 7}, 2}, factors{{5, 2}, 3}, dy{{5, 7}, 4}, y = Buffer<double>::unset({5, 7}), da = y, db = y,
-      dfactors = Buffer<double>::unset({5, 2});
+                                                                                dfactors = Buffer<double>::unset({5, 2});
   const auto loss = [&] { return kernels::weigh(a.view(), b.view(), factors.view(), y.view()), weighted(y.data, dy.data); };
   loss();
   CHECK(std::abs(y.data[9] - factors.data[2] * a.data[9] - factors.data[3] * b.data[9]) < 1e-15);
@@ -156,7 +155,8 @@ TEST_CASE("two values weighed by row agree with the loop, and their pullback wit
 TEST_CASE("permute and combine don't depend on threads") {
   CHECK(same_on_any_threads([] {
     Order order = scattered(900, 3, 8);
-    Buffer<float> x{{900, 96}, 1}, rows = Buffer<float>::unset({Extent(order.live), 96}), y = x, weights{{900, 3}, 2}, drows = rows, dweights = weights;
+    Buffer<float> x{{900, 96}, 1}, rows = Buffer<float>::unset({Extent(order.live), 96}), y = x, weights{{900, 3}, 2}, drows = rows,
+                                   dweights = weights;
     kernels::permute(x.view(), order.table(), rows.grad(false));
     kernels::combine(rows.view(), weights.view(), order.table(), y.view());
     kernels::combine_pullback(rows.view(), weights.view(), order.table(), x.view(), drows.grad(false), dweights.grad(false));

@@ -71,8 +71,7 @@ TEST_CASE("softmax, the best experts and their seats agree with the reference, w
           CHECK(distance(made.probabilities.data, reference::softmax(logits.begin(), tokens, experts)) <= rounding<W>);
           CHECK(made.wanted == reference::best_experts(logits.begin(), tokens, experts, choices));
           CHECK(made.seated == reference::seat(made.wanted, made.probabilities.begin(), experts, choices, seats, ids_of(tokens).data()));
-          for (Extent e = 0; e < experts; ++e)
-            CHECK(std::count(made.seated.begin(), made.seated.end(), std::int32_t(e)) == made.counts[e]);
+          for (Extent e = 0; e < experts; ++e) CHECK(std::count(made.seated.begin(), made.seated.end(), std::int32_t(e)) == made.counts[e]);
         }
   };
   check(float{}), check(double{});
@@ -175,7 +174,7 @@ TEST_CASE("weights, softmax and auxiliary losses have the gradients that central
 TEST_CASE("a router without preference has a balance loss of 1 a row, and parts of a batch are counted by themselves") {
   const Extent tokens = 12, experts = 4;
   Buffer<double> p{{tokens, experts}, std::vector<double>(tokens * experts, 0.25)}, fractions = Buffer<double>::unset({1, experts}),
-      loss = Buffer<double>::unset({1, 1});
+                                                                                    loss = Buffer<double>::unset({1, 1});
   std::vector<std::int32_t> wanted(tokens * 2);
   for (Extent i = 0; i < wanted.size(); ++i) wanted[i] = std::int32_t(i % experts);
   const auto loss_of = [&](const kernels::BalanceOver& over) {
@@ -213,8 +212,8 @@ TEST_CASE("routers' kernels refuse tables that don't fit") {
   CHECK(number_of([&] { kernels::best_experts(logits.view(), p.view()); }) == 405);
   CHECK(number_of([&] { kernels::best_experts(narrow.view(), ints(six, {3, 2})); }) == 405);
   CHECK(number_of([&] {
-    kernels::seat(ints(six, {3, 2}), p.view(), {1, Drop::by_probability}, ids.data(), ints(six, {3, 2}), ints(four, {1, 4}), {});
-  }) == 401);
+          kernels::seat(ints(six, {3, 2}), p.view(), {1, Drop::by_probability}, ids.data(), ints(six, {3, 2}), ints(four, {1, 4}), {});
+        }) == 401);
   CHECK(number_of([&] { kernels::seat(ints(six, {3, 2}), p.view(), {1}, ids.data(), ints(six, {3, 2}), ints(six, {1, 6}), {}); }) == 301);
   CHECK(number_of([&] { kernels::z_loss(logits.view(), p.view()); }) == 301);
 }

@@ -2,8 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // labels: gold gradient
 /// Routers and whole layers against stored answers: choices, seats, weights, losses and gradients, in double.
-#include "support/experts.hpp"
 #include "support/golden.hpp"
+#include "support/experts.hpp"
 
 #include <dsx/moe/dropless.hpp>
 #include <dsx/moe/top_k.hpp>
@@ -35,18 +35,21 @@ Said route(const SafetensorsFile& file, const std::string& logits, R router) {
   Said said;
   test::on_one_rank([&](const Mesh& mesh) {
     Workbench bench{mesh, {test::random({tokens, experts}), test::random({experts, experts})}, {tokens}, [&](Workbench& b) {
-      Pass& p = b.pass();
-      const auto x = b.given<Common>(0);
-      const Routes routes = router(x);
-      const ExpertRows order = expert_rows(p, x.node, routes);
-      // The weights need a reader, but only the router's own losses shall have a gradient.
-      const Value<Common> y{&p, combine(p, permute(p, x.node, order), order, routes.weights)};
-      b.weigh(y, 0);
-      if (p.dry()) return;
-      const auto all = [&](Node n) { return std::vector<int>(p.view(n).pointer<std::int32_t>(), p.view(n).pointer<std::int32_t>() + p.view(n).size()); };
-      said.chosen = all(routes.chosen), said.counts = all(routes.counts), said.places = all(order.places), said.weights = b.read(routes.weights);
-      said.begin = {order.rows.bounds().begin(), order.rows.bounds().end()};
-    }};
+                      Pass& p = b.pass();
+                      const auto x = b.given<Common>(0);
+                      const Routes routes = router(x);
+                      const ExpertRows order = expert_rows(p, x.node, routes);
+                      // The weights need a reader, but only the router's own losses shall have a gradient.
+                      const Value<Common> y{&p, combine(p, permute(p, x.node, order), order, routes.weights)};
+                      b.weigh(y, 0);
+                      if (p.dry()) return;
+                      const auto all = [&](Node n) {
+                        return std::vector<int>(p.view(n).pointer<std::int32_t>(), p.view(n).pointer<std::int32_t>() + p.view(n).size());
+                      };
+                      said.chosen = all(routes.chosen), said.counts = all(routes.counts), said.places = all(order.places),
+                      said.weights = b.read(routes.weights);
+                      said.begin = {order.rows.bounds().begin(), order.rows.bounds().end()};
+                    }};
     std::copy(values.begin(), values.end(), bench.held(0).weight.pointer<double>());
     for (Extent i = 0; i < experts * experts; ++i) bench.held(1).weight.pointer<double>()[i] = i % (experts + 1) == 0 ? 1 : 0;
     said.loss = bench.run(true);
@@ -120,12 +123,12 @@ void check_layer(const std::string& name, const R& router) {
   test::on_one_rank([&](const Mesh& mesh) {
     std::vector<double> y;
     Workbench bench{mesh, layer.parameters, {13}, [&](Workbench& b) {
-      const auto out = layer.layer(b.given<Common>(0));
-      const Node loss = b.pass().make_scalar(Element::f64);
-      b.pass().run(Dot{{}, out.node, loss, &r});
-      b.pass().add_loss(loss, 1);
-      if (!b.pass().dry()) y = b.read(out.node);
-    }};
+                      const auto out = layer.layer(b.given<Common>(0));
+                      const Node loss = b.pass().make_scalar(Element::f64);
+                      b.pass().run(Dot{{}, out.node, loss, &r});
+                      b.pass().add_loss(loss, 1);
+                      if (!b.pass().dry()) y = b.read(out.node);
+                    }};
     const std::vector<double> values[] = {numbers("x"), transposed(numbers("gate"), 4), numbers("w1"), numbers("w2")};
     for (Slot s = 0; s < 4; ++s) std::copy(values[s].begin(), values[s].end(), bench.held(s).weight.pointer<double>());
     CHECK(test::relative(bench.run(true), numbers("loss")[0]) < 1e-13);

@@ -179,8 +179,9 @@ TEST_CASE("logits that aren't numbers are refused by row: dsx-E345") {
 }
 TEST_CASE("capacities without a seat are refused: dsx-E346") {
   for (const double factor : {0.0, -1.0, double(NAN)})
-    CHECK(refusal([&] { answer_of(Experts{4, TopK<2>{.width = width, .experts = 4, .capacity_factor = factor}, mlp()}); })
-              .starts_with("dsx-E346: a capacity factor of "));
+    CHECK(refusal([&] {
+            answer_of(Experts{4, TopK<2>{.width = width, .experts = 4, .capacity_factor = factor}, mlp()});
+          }).starts_with("dsx-E346: a capacity factor of "));
 }
 TEST_CASE("fewer experts than choices are refused: dsx-E347") {
   CHECK(refusal([&] { answer_of(Experts{2, Dropless<3>{.width = width, .experts = 2}, mlp()}); }) ==

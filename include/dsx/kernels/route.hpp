@@ -31,7 +31,7 @@ namespace kernels {
 struct Seats {
   Extent capacity = 0;  // of each expert
   Drop drop = Drop::by_position;
-  RandomKey key{};      // of Drop::at_random: a lot is a function of it, the row's id and the expert
+  RandomKey key{};  // of Drop::at_random: a lot is a function of it, the row's id and the expert
 };
 
 void softmax(View logits_TE, View probabilities_TE);
@@ -54,14 +54,13 @@ void choice_weights_pullback(View probabilities_TE, View seated_Tk, bool renorma
 struct BalanceOver {
   Sequences sequences{};  // none: all rows together
   Extent first = 0;
-  Extent choices = 1;     // of each row that count: the first ones
+  Extent choices = 1;  // of each row that count: the first ones
 };
 /// loss_1, in f64, = the sum over rows and experts of E / choices x probability x the fraction of the rows' (of its sequence) choices that
 /// fell on the expert: a mean over rows is Switch's loss, 1 for a router without preference.
 void balance_loss(View probabilities_TE, View wanted_Tk, const BalanceOver& over, View loss_1, View fractions_E);
 /// dprobabilities = or += weight times its gradient; fractions have none. `fractions`: E doubles of scratch.
-void balance_loss_pullback(View probabilities_TE, View wanted_Tk, const BalanceOver& over, double weight, Grad dprobabilities_TE,
-                           View fractions_E);
+void balance_loss_pullback(View probabilities_TE, View wanted_Tk, const BalanceOver& over, double weight, Grad dprobabilities_TE, View fractions_E);
 /// loss_1, in f64, = the sum over rows of log(sum of exponentials) squared.
 void z_loss(View logits_TE, View loss_1);
 void z_loss_pullback(View logits_TE, double weight, Grad dlogits_TE);
@@ -91,7 +90,8 @@ std::vector<std::int32_t> best_experts(const W* logits_TE, Extent tokens, Extent
   std::vector<std::int32_t> wanted, order(experts);
   for (Extent t = 0; t < tokens; ++t) {
     std::iota(order.begin(), order.end(), 0);
-    std::stable_sort(order.begin(), order.end(), [&](int a, int b) { return logits_TE[t * experts + Extent(a)] > logits_TE[t * experts + Extent(b)]; });
+    const W* row = logits_TE + t * experts;
+    std::sort(order.begin(), order.end(), [&](int a, int b) { return row[a] != row[b] ? row[a] > row[b] : a < b; });
     wanted.insert(wanted.end(), order.begin(), order.begin() + std::ptrdiff_t(choices));
   }
   return wanted;
@@ -108,14 +108,18 @@ std::vector<std::int32_t> seat(const std::vector<std::int32_t>& wanted_Tk, const
       if (wanted_Tk[n] == std::int32_t(e)) candidates.push_back(n);
     const auto merit = [&](Extent n) -> double {
       switch (seats.drop) {
-        case Drop::by_choice: return -double(n % choices);
-        case Drop::by_probability: return double(probabilities_TE[n / choices * experts + e]);
-        case Drop::at_random: return double(uniform(seats.key, ids_T[n / choices], std::uint32_t(e)));
-        case Drop::by_position: break;
+        case Drop::by_choice:
+          return -double(n % choices);
+        case Drop::by_probability:
+          return double(probabilities_TE[n / choices * experts + e]);
+        case Drop::at_random:
+          return double(uniform(seats.key, ids_T[n / choices], std::uint32_t(e)));
+        case Drop::by_position:
+          break;
       }
       return 0;
     };
-    std::stable_sort(candidates.begin(), candidates.end(), [&](Extent a, Extent b) { return merit(a) > merit(b); });
+    std::sort(candidates.begin(), candidates.end(), [&](Extent a, Extent b) { return merit(a) != merit(b) ? merit(a) > merit(b) : a < b; });
     for (Extent c = 0; c < std::min(candidates.size(), seats.capacity); ++c) seated[candidates[c]] = std::int32_t(e);
   }
   return seated;

@@ -65,8 +65,7 @@ struct RouterLogits : Operation {
 inline Node router_logits(Value<Common> x_RC, const Parameter& gate) {
   Pass& p = *x_RC.pass;
   const Shape w = p.weight(gate.slot).shape;
-  if (p.shape(x_RC.node).columns != w.rows)
-    fail<302>("a value of ", p.shape(x_RC.node).columns, " columns meets a router for ", w.rows, " columns");
+  if (p.shape(x_RC.node).columns != w.rows) fail<302>("a value of ", p.shape(x_RC.node).columns, " columns meets a router for ", w.rows, " columns");
   const Node logits = p.make(p.rows(x_RC.node), w.columns, wide(p.element(x_RC.node)));
   p.run(RouterLogits{{}, x_RC.node, logits, gate.slot, p.partial<Common>(gate.slot)});
   return logits;
@@ -76,9 +75,7 @@ struct Softmax : Operation {
   static constexpr const char* name = "softmax";
   Node logits, probabilities;
   void forward(Pass& p) const { p.launch(kernels::softmax, p.view(logits), p.view(probabilities)); }
-  void towards_inputs(Pass& p) const {
-    p.launch(kernels::softmax_pullback, p.view(probabilities), p.incoming(probabilities), p.gradient(logits));
-  }
+  void towards_inputs(Pass& p) const { p.launch(kernels::softmax_pullback, p.view(probabilities), p.incoming(probabilities), p.gradient(logits)); }
 };
 inline Node softmax(Pass& p, Node logits) {
   const Node probabilities = p.make(p.rows(logits), p.shape(logits).columns, p.element(logits));
@@ -160,9 +157,9 @@ inline Node choice_weights(Pass& p, Node probabilities, Node chosen, bool renorm
 
 /// The load-balancing loss of a router (Fedus et al. 2021; Lepikhin et al. 2020).
 struct Balance {
-  double weight = 0;         // 0: none
-  bool by_sequence = false;  // fractions of each sequence by itself (DeepSeek-AI 2024): no layout of the batch changes the loss
-  bool first_choice = false; // count first choices alone, as GShard does
+  double weight = 0;          // 0: none
+  bool by_sequence = false;   // fractions of each sequence by itself (DeepSeek-AI 2024): no layout of the batch changes the loss
+  bool first_choice = false;  // count first choices alone, as GShard does
 };
 struct BalanceLoss : Operation {
   static constexpr const char* name = "balance_loss";
