@@ -7,6 +7,9 @@
 
 #include <dsx/comm/launch.hpp>
 #include <dsx/models/gpt2.hpp>
+#include <dsx/moe/dropless.hpp>
+#include <dsx/moe/top_k.hpp>
+#include <dsx/nn/experts.hpp>
 #include <dsx/ops/map.hpp>
 #include <dsx/optim/adamw.hpp>
 #include <dsx/optim/muon.hpp>

@@ -161,7 +161,8 @@ Extent matmul_scratch(const Matrix& a, const Matrix& b, const View& c) {
                           [&](auto zero, auto result_zero) { return plan<decltype(zero), decltype(result_zero)>(m, n, k, threads()).bytes(); });
 }
 
-void grouped_matmul(const Matrix& a, View b_GKN, bool b_transposed, std::span<const Extent> begin, Grad c, View scratch) {
+void grouped_matmul(const Matrix& a, View b_GKN, bool b_transposed, std::span<const Extent> begin, Grad c, View scratch,
+                    const Epilogue& epilogue) {
   const Extent groups = begin.empty() ? 0 : begin.size() - 1;
   const Shape left = a.shape(), out = c.view.shape;
   check_groups("grouped_matmul", begin, left.rows);
@@ -170,16 +171,25 @@ void grouped_matmul(const Matrix& a, View b_GKN, bool b_transposed, std::span<co
     fail<301>("kernels::grouped_matmul can't write ", left.rows, " x ", left.columns, " times ", groups, " of ", b_GKN.shape.rows, " x ",
               b_GKN.shape.columns, " to ", out.rows, " x ", out.columns);
   same_element("grouped_matmul", a.view, b_GKN);
+  const View &bias = epilogue.bias_N, &activated = epilogue.activated_MN;
+  if (bias.data && bias.size() != groups * out.columns)
+    fail<301>("kernels::grouped_matmul got a bias of ", bias.size(), " for ", groups, " groups of rows of ", out.columns);
+  if (bias.data && bias.element != a.view.element && bias.element != c.view.element)
+    fail<405>("kernels::grouped_matmul can't add a bias of ", name_of(bias.element), " to ", name_of(c.view.element));
+  if (activated.data) same_shape("grouped_matmul", c.view, activated), same_element("grouped_matmul", c.view, activated);
   for (Extent g = 0; g < groups; ++g) {
     const Range rows{begin[g], begin[g + 1]};
     if (rows.size() == 0) continue;
     const Steps a_steps = steps(a);
     const Matrix b{b_GKN.rows({g * stacked, (g + 1) * stacked}), b_transposed};
+    Epilogue own = epilogue;
+    if (bias.data) own.bias_N = bias.reshaped({groups, out.columns}).rows({g, g + 1});
+    if (activated.data) own.activated_MN = activated.rows(rows);
     dispatch_product(a.view.element, c.view.element, [&](auto zero, auto result_zero) {
       using T = decltype(zero);
       run<T, decltype(result_zero)>({a.view.pointer<T>() + rows.begin * a_steps.row, a_steps, b.view.data, steps(b), c.view.rows(rows).data,
                                      out.columns, rows.size(), out.columns, left.columns, c.accumulate},
-                                    {}, scratch);
+                                    own, scratch);
     });
   }
 }

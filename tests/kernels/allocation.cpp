@@ -9,8 +9,10 @@
 #include <dsx/kernels/layer_norm.hpp>
 #include <dsx/kernels/matmul.hpp>
 #include <dsx/kernels/optimizer.hpp>
+#include <dsx/kernels/permute.hpp>
 #include <dsx/kernels/rms_norm.hpp>
 #include <dsx/kernels/rope.hpp>
+#include <dsx/kernels/route.hpp>
 #include <dsx/kernels/swiglu.hpp>
 #include <dsx/kernels/token_loss.hpp>
 
@@ -55,7 +57,25 @@ TEST_CASE("kernels with scratch allocate nothing") {
   const View packed{bytes_of_y.data(), {bytes_of_y.size(), 1}, Element::u8, Place::cpu, nullptr};
   const View signs{signs_of_y.data(), {signs_of_y.size(), 1}, Element::u8, Place::cpu, nullptr};
   const View scratch{space.data(), {space.size(), 1}, Element::u8, Place::cpu, nullptr};
+  Buffer<float> router{{rows, 3}, 14}, probabilities = router, choice{{rows, 2}, 15}, permuted{{2 * rows, width}, 16};
+  std::vector<std::int32_t> wanted(2 * rows), counts(3), places(2 * rows);
+  std::vector<Extent> expert_begin(4);
+  std::vector<RowId> expert_ids(2 * rows);
+  std::int64_t live = 0;
+  const auto raw = [](void* data, Shape shape, Element element) { return View{data, shape, element, Place::cpu, nullptr}; };
+  const View wanted_Rk = raw(wanted.data(), {rows, 2}, Element::i32), counts_E = raw(counts.data(), {1, 3}, Element::i32),
+             places_Rk = raw(places.data(), {rows, 2}, Element::i32);
+  std::vector<std::byte> seat_space(kernels::seat_scratch({rows, 2}, 3));
   const auto step = [&] {
+    kernels::softmax(router.view(), probabilities.view());
+    kernels::best_experts(router.view(), wanted_Rk);
+    kernels::seat(wanted_Rk, probabilities.view(), {20, Drop::by_probability}, row_ids.data(), wanted_Rk, counts_E,
+                  raw(seat_space.data(), {seat_space.size(), 1}, Element::u8));
+    kernels::choice_weights(probabilities.view(), wanted_Rk, true, choice.view());
+    kernels::expert_order(wanted_Rk, counts_E, row_ids.data(), places_Rk, raw(expert_begin.data(), {1, 4}, Element::u64),
+                          raw(expert_ids.data(), {2 * rows, 1}, Element::u64), raw(&live, {1, 1}, Element::i64));
+    kernels::permute(x.view(), places_Rk, permuted.grad(false));
+    kernels::combine(permuted.view(), choice.view(), places_Rk, y.view());
     kernels::lookup(ids, table.view(), {0, vocabulary}, x.grad(false));
     kernels::layer_norm(x.view(), row.view(), row.view(), 1e-5, y.view(), stats.view());
     kernels::matmul({y.view()}, {weight.view()}, x.grad(false), {.bias_N = row.view(), .activated_MN = y.view()}, scratch);

@@ -110,6 +110,17 @@ TEST_CASE("groups of rows, empty ones among them, meet their own matrices") {
                           expected.begin() + begin[g] * n, accumulate);
       CHECK(distance(c, expected) <= rounding<U>);
 
+      Buffer<T> bias{{groups, n}, 6};
+      Buffer<U> biased = Buffer<U>::unset({rows, n}), activated = biased, gelu = biased;
+      expected = biased;
+      kernels::grouped_matmul({a.view()}, b.view(), transposed, begin, biased.grad(false), {}, {bias.view(), activated.view(), Gelu::erf});
+      for (Extent g = 0; g < groups; ++g)
+        reference::matmul(a.begin() + begin[g] * k, false, b.begin() + g * n * k, transposed, begin[g + 1] - begin[g], n, k,
+                          expected.begin() + begin[g] * n, false, bias.begin() + g * n);
+      for (Extent i = 0; i < gelu.data.size(); ++i) gelu.data[i] = U(Wide<U>(reference::gelu(expected.data[i], Gelu::erf)));
+      CHECK(distance(biased, expected) <= rounding<U>);
+      CHECK(distance(activated, gelu) <= 2 * rounding<U>);
+
       Buffer<T> dc{{rows, n}, 4};
       Buffer<U> db = accumulate ? Buffer<U>{{groups * k, n}, 5} : Buffer<U>::unset({groups * k, n}), expected_db = db;
       kernels::grouped_matmul_weights(a.view(), dc.view(), begin, db.grad(accumulate));
@@ -147,5 +158,8 @@ TEST_CASE("products refuse shapes, elements and scratch that don't fit") {
   const std::vector<Extent> falling{0, 2, 1, 3};
   Buffer<float> stack{{12, 5}, 7};
   CHECK(number_of([&] { kernels::grouped_matmul({a.view()}, stack.view(), false, falling, c.grad(false)); }) == 301);
+  CHECK(number_of([&] {
+    kernels::grouped_matmul({a.view()}, stack.view(), false, std::vector<Extent>{0, 1, 2, 3}, c.grad(false), {}, {.bias_N = b.view()});
+  }) == 301);
   CHECK(number_of([&] { kernels::grouped_matmul_weights(a.view(), c.view(), falling, stack.grad(false)); }) == 301);
 }

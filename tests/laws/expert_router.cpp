@@ -127,6 +127,21 @@ TEST_CASE("a router that owns weights keeps the laws of expert routers, and the 
   const auto gradient = weights.gradient<float>("1.router.gate");
   CHECK(std::count(gradient.begin(), gradient.end(), 0.0F) == 0);
 }
+TEST_CASE("TopK keeps the laws of expert routers, whoever is dropped") {
+  for (const Drop drop : {Drop::by_position, Drop::by_choice, Drop::by_probability, Drop::at_random}) {
+    laws::expert_router(TopK<2>{.width = toy::width, .experts = 5, .capacity_factor = 0.6, .least_capacity = 1, .drop = drop,
+                                .balance = {.weight = 0.1}, .z_loss = 1e-2});
+    laws::expert_router(TopK<1>{.width = toy::width, .experts = 3, .drop = drop});
+  }
+  laws::expert_router(TopK<3>{.width = toy::width, .experts = 3, .capacity_factor = 100, .balance = {.weight = 0.1, .by_sequence = true}});
+}
+TEST_CASE("Dropless keeps the laws of expert routers and drops nothing") {
+  laws::expert_router(Dropless<2>{.width = toy::width, .experts = 4, .balance = {.weight = 0.1}, .z_loss = 1e-2});
+  laws::expert_router(Dropless<1>{.width = toy::width, .experts = 3});
+  laws::RoutingLog log;
+  laws::route(Dropless<2>{.width = toy::width, .experts = 4}, {.tensor = 2}, log);
+  for (const laws::Routed& said : log.real) CHECK(std::count(said.chosen.begin(), said.chosen.end(), Routes::dropped) == 0);
+}
 TEST_CASE("the laws of expert routers catch what breaks them") {
   CHECK(broken_by(Fault::none) == "");
   CHECK(broken_by(Fault::expert) == "expert 3 of 3");

@@ -120,7 +120,7 @@ class Workbench {
       p.slot = s;
       InitialValues values{"parameter " + std::to_string(s), 7, p.init};
       auto& whole = wholes.emplace_back();
-      for (Extent i = 0; i < p.shape.size(); ++i) whole.push_back(values[i]);
+      for (Extent i = 0; i < p.whole().size(); ++i) whole.push_back(values[i]);
     }
     rehearse();
     hold();
@@ -163,7 +163,7 @@ class Workbench {
   std::vector<double> gradient(Slot slot) {
     const Held& h = held_[slot];
     const LocalPart part = part_on(*mesh_, parameters_[slot]);
-    std::vector<double> whole(parameters_[slot].shape.size());
+    std::vector<double> whole(parameters_[slot].whole().size());
     if (h.touched)
       for (Extent i = 0; i < h.gradient.size(); ++i) whole[part.whole_index(i)] = h.gradient.pointer<double>()[i];
     if (h.split || any(h.partial)) mesh_->along(Axes::tensor).all_reduce({whole.data(), {whole.size(), 1}, Element::f64}).wait();
@@ -194,6 +194,7 @@ class Workbench {
     }
     return worst;
   }
+  bool has(Slot slot) const { return slot < held_.size(); }
   Held& held(Slot slot) { return held_[slot]; }
   const Lifetimes& lifetimes() const { return lives_; }
   Extent saved_bytes() const { return saved_; }

@@ -24,7 +24,8 @@ Step step_of(bool ahead) {
   Traffic traffic;
   Session session{recorded(dry_transport(0, 4), traffic, &journal)};
   const Mesh mesh{session, {.data = 2, .tensor = 2}};
-  Weights weights{mesh, make_gpt2({.vocabulary = vocabulary, .positions = length, .width = width, .heads = 2, .layers = 4}), Recipe{ZeRO<3>{.ahead = ahead}}};
+  const auto model = make_gpt2({.vocabulary = vocabulary, .positions = length, .width = width, .heads = 2, .layers = 4});
+  Weights weights{mesh, model, Recipe{ZeRO<3>{.ahead = ahead}}};
   Trainer trainer{weights, Sgd{.rate = 0.1}, TokenLoss{}, {.rows = length}};
   journal.events.clear();
   trainer.step({});

@@ -35,8 +35,10 @@ void matmul(const Matrix& a, const Matrix& b, Grad c, const Epilogue& epilogue =
 /// than one of all their rows; with less than that, but enough for one thread, a product runs on fewer threads.
 Extent matmul_scratch(const Matrix& a, const Matrix& b, const View& c);
 
-/// Group g: rows begin[g] .. begin[g + 1) of A times matrix g of a stack B (groups K x N below one another); groups may be empty.
-void grouped_matmul(const Matrix& a, View b_GKN, bool b_transposed, std::span<const Extent> begin, Grad c, View scratch = {});
+/// Group g: rows begin[g] .. begin[g + 1) of A times matrix g of a stack B (groups K x N below one another); groups may be empty. An
+/// epilogue's bias has a row for each group.
+void grouped_matmul(const Matrix& a, View b_GKN, bool b_transposed, std::span<const Extent> begin, Grad c, View scratch = {},
+                    const Epilogue& epilogue = {});
 /// The gradient of the stack: matrix g = or += transpose(A's rows of g) C's rows of g; an empty group is zeroed at first touch.
 void grouped_matmul_weights(View a_MK, View dc_MN, std::span<const Extent> begin, Grad db_GKN, View scratch = {});
 

@@ -16,12 +16,13 @@ namespace dsx {
 struct FanOut : Operation {
   static constexpr const char* name = "fan_out";
   Node x, y;
+  bool split;  // by tokens
   void forward(Pass& p) const {
-    if (p.mesh().token_split()) p.tensor().all_gather(p.view(x), p.view(y)).wait();
+    if (split) p.tensor().all_gather(p.view(x), p.view(y)).wait();
   }
   void towards_inputs(Pass& p) const {
     View dy = p.incoming(y);
-    if (p.mesh().token_split()) {
+    if (split) {
       const View mine = dy.rows(p.tokens());
       p.tensor().reduce_scatter(dy, mine).wait(), dy = mine;
     } else {
@@ -32,8 +33,8 @@ struct FanOut : Operation {
 };
 inline Value<Replicated> fan_out(Value<Common> x) {
   Pass& p = *x.pass;
-  const auto y = p.mesh().token_split() ? p.make<Replicated>(p.shape(x.node).columns) : Value<Replicated>{&p, p.alias(x.node)};
-  p.run(FanOut{{}, x.node, y.node});
+  const auto y = p.token_split() ? p.make<Replicated>(p.shape(x.node).columns) : Value<Replicated>{&p, p.alias(x.node)};
+  p.run(FanOut{{}, x.node, y.node, p.token_split()});
   return y;
 }
 
@@ -41,9 +42,10 @@ inline Value<Replicated> fan_out(Value<Common> x) {
 struct FanIn : Operation {
   static constexpr const char* name = "fan_in";
   Node x, y;
+  bool split;
   void forward(Pass& p) const {
     const View from = p.view(x), to = p.view(y);
-    if (p.mesh().token_split()) {
+    if (split) {
       p.tensor().reduce_scatter(from, to).wait();
     } else {
       p.launch(kernels::copy, from, to);
@@ -54,7 +56,7 @@ struct FanIn : Operation {
     View dy = p.incoming(y);
     const Grad dx = p.gradient(x);
     const auto scope = p.scratch_scope();
-    if (p.mesh().token_split()) {
+    if (split) {
       const View whole = p.scratch(p.shape(x), dy.element);
       p.tensor().all_gather(dy, whole).wait(), dy = whole;
     }
@@ -66,7 +68,7 @@ inline Value<Common> fan_in(Value<Partial> x) {
   Pass& p = *x.pass;
   if (p.tensor().size() == 1) return {&p, x.node};
   const auto y = p.make<Common>(p.shape(x.node).columns);
-  p.run(FanIn{{}, x.node, y.node});
+  p.run(FanIn{{}, x.node, y.node, p.token_split()});
   return y;
 }
 

@@ -12,10 +12,12 @@ namespace dsx {
 
 struct RmsNormOperation : Operation {
   static constexpr const char* name = "rms_norm";
+  static constexpr OperationClass operation_class = OperationClass::norms;
   Node x, y, scales;
   Slot gain;
   double epsilon;
   Axes partial;
+  auto results() const { return std::array{y, scales}; }
   Cost cost(Pass& p) const { return {.bytes = 2.0 * double(p.shape(x).size() * bytes_of(p.element(x)))}; }
   void forward(Pass& p) const { p.launch(kernels::rms_norm, p.view(x), p.weight(gain), epsilon, p.view(y), p.view(scales)); }
   void towards_inputs(Pass& p) const {

@@ -12,7 +12,9 @@ namespace dsx {
 
 struct SwigluOperation : Operation {
   static constexpr const char* name = "swiglu";
+  static constexpr OperationClass operation_class = OperationClass::elementwise;
   Node x, y;
+  auto results() const { return std::array{y}; }
   Cost cost(Pass& p) const { return {.bytes = 1.5 * double(p.shape(x).size() * bytes_of(p.element(x)))}; }
   void forward(Pass& p) const { p.launch(kernels::swiglu, p.view(x), p.view(y)); }
   void towards_inputs(Pass& p) const { p.launch(kernels::swiglu_pullback, p.view(x), p.incoming(y), p.gradient(x)); }

@@ -33,6 +33,7 @@ struct Batch {
   std::span<const RowId> row_ids{};
   Sequences sequences{};
   Extent bound = 0;                        // the most rows there can be
+  double step_rows = 0;                    // of the whole step on all ranks, which a mean over a step divides by; 0: those here are all
 
   Extent live() const { return ids.size(); }
 };

@@ -50,6 +50,7 @@ class Pass {
   Grad gradient(Node);                                // where an operation adds to a node's gradient
   bool arrived(Node n) const { return nodes_[n].touched; }
   View weight(Slot slot) { return held(slot).weight; }
+  Extent stack(Slot slot) { return held(slot).stack; }
   bool trained(Slot slot) { return held(slot).trained; }
   Grad weight_gradient(Slot, Axes partial);
   /// For a kernel that writes the gradients of two weights, of which one is frozen.
@@ -81,13 +82,17 @@ class Pass {
   bool dry() const { return memory_->dry(); }
   /// Whether a recomputed part runs once more: what it counts has been counted.
   bool replaying() const { return replay_ != 0; }
-  /// Of the micro-batch's live rows those that a Common value holds on this rank.
-  Range tokens() const { return mesh_->token_split() ? tensor().part(rows_.live) : Range{0, rows_.live}; }
+  /// Whether Common values are cut by tokens over the tensor axis: as the mesh says, but not within a RowsScope.
+  bool token_split() const { return token_split_; }
+  /// Of the live rows those that a Common value holds on this rank.
+  Range tokens() const { return token_split_ ? tensor().part(rows_.live) : Range{0, rows_.live}; }
+  /// What a mean over the rows of a step divides by.
+  double step_rows() const { return batch_.step_rows > 0 ? batch_.step_rows : double(std::max<Extent>(batch_.live(), 1)); }
   /// A parameter's gradient is a term of a sum over the tensor axis unless the axis cuts the parameter, or its operand is
   /// Common and every rank holds all of it.
   template <class D>
   Axes partial(Slot slot) {
-    const bool complete = held(slot).split || (std::same_as<D, Common> && !mesh_->token_split()) || tensor().size() == 1;
+    const bool complete = held(slot).split || (std::same_as<D, Common> && !token_split_) || tensor().size() == 1;
     return complete ? Axes::none : Axes::tensor;
   }
 
@@ -100,13 +105,30 @@ class Pass {
   Value<D> make(Extent columns, Element element) {
     Rows r = rows_;
     if constexpr (std::same_as<D, Common>)
-      if (mesh_->token_split()) {
+      if (token_split_) {
         r.bound = (r.bound + tensor().size() - 1) / tensor().size(), r.live = tokens().size();
         if (r.ids) r.ids += tokens().begin;
       }
     return {this, make(r, columns, element)};
   }
   Node make(const Rows&, Extent columns, Element);
+  /// While it lives, values are made of other rows than the micro-batch's, whole on every rank: all tokens of a split stream, or the
+  /// rows of experts. A pullback runs outside, so an operation keeps what it needs of the scope.
+  class [[nodiscard]] RowsScope {
+   public:
+    RowsScope(Pass& p, const Rows& rows) : pass_{&p}, rows_{std::exchange(p.rows_, rows)}, split_{std::exchange(p.token_split_, false)} {}
+    RowsScope(const RowsScope&) = delete;
+    RowsScope& operator=(const RowsScope&) = delete;
+    ~RowsScope() { pass_->rows_ = rows_, pass_->token_split_ = split_; }
+
+   private:
+    Pass* pass_;
+    Rows rows_;
+    bool split_;
+  };
+  RowsScope with_rows(const Rows& rows) { return {*this, rows}; }
+  /// Those that values are made of: the micro-batch's, or a scope's.
+  const Rows& rows() const { return rows_; }
   /// A single number.
   Node make_scalar(Element element) { return make({.bound = 1, .live = 1}, 1, element); }
   Node alias(Node);  // another node over the same buffer
@@ -142,7 +164,7 @@ class Pass {
   void open(const Batch& batch, std::uint32_t step, Unit first) {
     batch_ = batch, key_.step = step, unit_ = first, recording = training, recomputed_ = OperationClass::none;
     scratch_base_ = memory_->scratch.top();  // what enters the stage may lie above it, and goes with the first unit
-    rows_ = {batch.bound, dry() ? batch.bound : batch.live(), batch.row_ids.data(), &batch_.sequences};
+    rows_ = {batch.bound, dry() ? batch.bound : batch.live(), batch.row_ids.data(), &batch_.sequences}, token_split_ = mesh_->token_split();
     if (rows_.live > rows_.bound) fail<304>("a micro-batch of ", rows_.live, " rows; the plan holds ", rows_.bound);
   }
   void enter(Unit unit, Binding& binding) {
@@ -261,6 +283,7 @@ class Pass {
   Element element_;
   Batch batch_{};
   Rows rows_{};
+  bool token_split_ = false;
   Binding* binding_ = nullptr;
   std::vector<NodeInfo> nodes_{};
   std::vector<Entry> tape_{};
@@ -427,10 +450,14 @@ struct Recomputed : Operation {
   In in;
   Out out;
   std::uint32_t ordinal;
+  Rows rows;
+  bool token_split;
 
   void forward(Pass&) const {}
   void towards_inputs(Pass& p) const {
     const auto mark = p.mark();
+    const auto scope = p.with_rows(rows);
+    p.token_split_ = token_split;
     const auto ordinal_now = std::exchange(p.ordinal_, ordinal);
     const auto replay_now = std::exchange(p.replay_, Node(mark.nodes));
     p.pulling_ = false;
@@ -459,7 +486,7 @@ auto Pass::recompute(F f, In in) {
   Extent results = 0;
   out.values([&](auto&) { ++results; });
   if (results > 16) fail<301>("a recomputed flow holds ", results, " values; the most is 16");
-  if (recording) record(Recomputed<F, In, decltype(out)>{{}, f, in, out, ordinal});
+  if (recording) record(Recomputed<F, In, decltype(out)>{{}, f, in, out, ordinal, rows_, token_split_});
   return out;
 }
 

@@ -35,7 +35,7 @@ struct Routes {
   Extent capacity = 0;  // the most rows that one expert is given of this rank's tokens; without a limit the bound of x's rows
   Node chosen = none;   // rows x choices, i32: an expert, or `dropped`
   Node weights = none;  // rows x choices, of the wide element: what each answer is multiplied with before the sum
-  Node counts = none;   // 1 x experts, i32: rows for each expert
+  Node counts = none;   // 1 x experts, i32: rows for each expert; -1 - r at the front says that row r has no best expert (dsx-E345)
 
   /// Whether there are tables. Without them every token goes, with weight 1, to the one expert there is: nothing is moved.
   bool permutes() const { return chosen != none; }

@@ -1,6 +1,7 @@
 // SPDX-FileCopyrightText: dsx contributors
 // SPDX-License-Identifier: Apache-2.0
-/// Who the rows of a value are. Sequences are ragged and lie end to end; plans are made at the bound, kernels run on the live rows.
+/// Who the rows of a value are. Sequences are ragged and lie end to end, and so do the rows of experts; plans are made at the bound,
+/// kernels run on the live rows.
 #pragma once
 
 #include <dsx/core/random.hpp>
@@ -23,6 +24,10 @@ struct Rows {
   Extent live = 0;                        // how many there are
   const RowId* ids = nullptr;             // of the live ones; null in a dry run
   const Sequences* sequences = nullptr;   // of the whole micro-batch; null in a dry run
+  Extent groups = 1;                      // rows of several experts lie expert by expert
+  const Extent* begin = nullptr;          // of the rows of each group, and where the last ends; null in a dry run and where there is one
+
+  std::span<const Extent> bounds() const { return {begin, begin ? groups + 1 : 0}; }
 };
 
 }  // namespace dsx

@@ -17,6 +17,7 @@ namespace dsx {
 /// How many a loss averages over: known, and the same on every rank, before the pass.
 struct Counts {
   double targets = 0;
+  double rows = 0;  // of a step; an objective leaves them to the trainer
 };
 
 template <class O, class Out>

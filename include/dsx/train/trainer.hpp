@@ -73,7 +73,9 @@ class Trainer {
       Flight& flight = flights[m % flights.size()];
       if (is_forward) {
         flops_ += flight.pass.flops;
-        stage_.forward(flight, dry ? Batch{.bound = options_.rows} : batches[m].view(options_.rows), counts_, std::uint32_t(steps_));
+        Batch batch = dry ? Batch{.bound = options_.rows} : batches[m].view(options_.rows);
+        batch.step_rows = counts_.rows;
+        stage_.forward(flight, batch, counts_, std::uint32_t(steps_));
         loss_ += flight.pass.loss;
       } else {
         stage_.backward(flight);
@@ -128,9 +130,9 @@ class Trainer {
 
   Counts reduced_counts(std::span<const MicroBatch> batches) {
     std::array<double, 2> sums{};
-    for (const MicroBatch& b : batches) sums[0] += stage_.objective().counts(b.view(options_.rows)).targets;
+    for (const MicroBatch& b : batches) sums[0] += stage_.objective().counts(b.view(options_.rows)).targets, sums[1] += double(b.rows());
     mesh().along(Axes::data).all_reduce(whole(sums)).wait();
-    return {memory_->dry() ? 1 : sums[0]};
+    return {memory_->dry() ? 1 : sums[0], sums[1]};
   }
 
   /// All ranks find the first bad tensor and the first rank that has it.

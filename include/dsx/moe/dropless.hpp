@@ -1,0 +1,28 @@
+// SPDX-FileCopyrightText: dsx contributors
+// SPDX-License-Identifier: Apache-2.0
+/// Each token goes to the k experts that its router finds most probable, however many others do (Gale et al. 2022).
+///
+///     Dropless<2> router{.width = 768, .experts = 8, .balance = {.weight = 0.01, .by_sequence = true}, .z_loss = 1e-3};
+///
+/// Plans hold k rows of experts for each token; products run on those that there are, expert by expert.
+#pragma once
+
+#include <dsx/ops/route.hpp>
+
+namespace dsx {
+
+template <Extent k>
+struct Dropless {
+  static_assert(k >= 1 && k <= kernels::most_choices);
+  Extent width = 0, experts = 0;
+  bool renormalised = k > 1;
+  Balance balance{};
+  double z_loss = 0;
+  Parameter gate{{width, experts}, {0, 0.02F}};
+
+  void parts(auto& visit) const { visit("gate", gate); }
+  Routes operator()(Value<Common> x_RC) const { return TokenChoice{k, {}, Drop::by_position, renormalised, balance, z_loss}(x_RC, gate); }
+};
+static_assert(ExpertRouter<Dropless<2>>);
+
+}  // namespace dsx
