@@ -129,6 +129,7 @@ inline constexpr ErrorEntry error_table[] = {
     {801, "a GPU is asked for in a build without CUDA"},
     {802, "a call of the CUDA runtime failed"},
     {803, "a block of memory that cannot be had"},
+    {810, "a library for matrix products that this build doesn't have"},
     // clang-format on
 };
 
