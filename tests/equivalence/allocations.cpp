@@ -90,6 +90,8 @@ using namespace toy;
 
 namespace {
 
+bool uses_onednn() { return kernels::matmul_library(Element::f32) == kernels::MatmulLibrary::onednn; }
+
 /// Allocations of all threads in steps 3 to 5 of a trainer.
 template <class Model, class Feed>
 long in_steady_steps(Degrees degrees, const Model& model, const AnyRecipe& recipe, AnyOptimizer optimizer, TrainerOptions options, const Feed& feed) {
@@ -99,7 +101,8 @@ long in_steady_steps(Degrees degrees, const Model& model, const AnyRecipe& recip
     Weights weights{mesh, model, recipe};
     Trainer trainer{weights, optimizer, TokenLoss{.chunk = 100}, options};
     std::vector<std::vector<MicroBatch>> batches;
-    for (Extent step = 0; step < 5; ++step) batches.push_back(feed(step, mesh.coordinate(Axes::data)));
+    // oneDNN compiles a primitive for each number of rows that it hasn't met, which allocates: it meets the numbers of step 2 again.
+    for (Extent step = 0; step < 5; ++step) batches.push_back(feed(uses_onednn() ? std::min<Extent>(step, 1) : step, mesh.coordinate(Axes::data)));
     for (Extent step = 0; step < 5; ++step) {
       mesh.world().barrier();
       if (step == 2 && session.is_root()) counting = true;
@@ -186,7 +189,7 @@ TEST_CASE("steady steps whose kernels use several threads allocate nothing") {
       const Cell c{.recompute = rule == Rule::muon, .rule = rule, .elements = elements};
       CHECK_MESSAGE(in_steady_steps({}, model, recipe_of(c), optimizer_of(rule), {.micro_batches = 2, .rows = 256, .clip = 0.1}, feed) == 0,
                     name_of(c));
-      CHECK((executed > 0) == (kernels::matmul_library(Element::f32) == kernels::MatmulLibrary::onednn));
+      CHECK((executed > 0) == uses_onednn());
     }
 }
 
