@@ -120,7 +120,7 @@ void run(const Product& p, const Epilogue& epilogue, View scratch) {
   if (p.m == 0 || p.n == 0) return;
   const auto& body = pick<MatmulBody<T, U>>();
   Plan<T, U> planned = plan<T, U>(p.m, p.n, p.k, threads());
-  // Scratch that was planned for a larger product or fewer threads may be too small for all threads; fewer do.
+  // Scratch that was planned for a larger product or fewer threads may be too small for all threads: the bits are the same on fewer.
   for (Extent fewer = threads(); scratch.bytes() < planned.bytes(); planned = plan<T, U>(p.m, p.n, p.k, fewer))
     if (--fewer == 0)
       fail<401>("kernels::matmul needs ", planned.bytes(), " bytes of scratch for ", p.m, " x ", p.k, " times ", p.k, " x ", p.n, ", not ",
@@ -150,6 +150,7 @@ void run(const Product& p, const Epilogue& epilogue, View scratch) {
                   .n = columns.size(),
                   .k = p.k,
                   .accumulate = p.accumulate,
+                  .single = p.m == 1,
                   .bias = bias.data ? bias.pointer<std::byte>() + columns.begin * bytes_of(bias.element) : nullptr,
                   .wide_bias = wide_bias,
                   .activated = epilogue.activated_MN.data ? epilogue.activated_MN.pointer<U>() + rows.begin * p.c_row + columns.begin : nullptr,

@@ -38,6 +38,7 @@ struct MatmulTask {
   std::size_t c_row;
   std::size_t m, n, k;
   bool accumulate;
+  bool single;       // the whole product (of which this may be a part) has one row
   const void* bias;  // null, or n elements, of type U if `wide_bias`, else T
   bool wide_bias;
   U* activated;  // null, or as c
@@ -267,7 +268,7 @@ template <class T, class U>
 void product(const MatmulTask<T, U>& task) {
   using W = Wide<T>;
   constexpr bool narrow = !__is_same(U, W);
-  if (task.m == 1) return product_of_row(task);
+  if (task.single) return product_of_row(task);
   const Parts<T, U> parts{task.m, task.n, task.k};
   W* const a = reinterpret_cast<W*>(task.space);
   W* const b = a + parts.a;

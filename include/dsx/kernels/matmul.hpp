@@ -4,9 +4,9 @@
 ///
 ///     kernels::matmul({x_RC}, {weight_CH}, {y_RH, false}, {.bias_N = bias_H}, scratch);
 ///
-/// Products on the host are Eigen's, cut over OpenMP's threads, or oneDNN's; matmul_library() says whose (docs/adr/0006). They don't depend
-/// on the number of threads but for rounding. No call of Eigen's allocates: packing space is the caller's `scratch`, whose size
-/// matmul_scratch() tells. (Without scratch a call takes memory for itself, as tests do.)
+/// Products on the host are Eigen's, cut over OpenMP's threads, or oneDNN's; matmul_library() says whose (docs/adr/0006). The bits of
+/// Eigen's don't depend on the number of threads, those of oneDNN's in their rounding. No call of Eigen's allocates: packing space is the
+/// caller's `scratch`, whose size matmul_scratch() tells. (Without scratch a call takes memory for itself, as tests do.)
 #pragma once
 
 #include <dsx/kernels/elementwise.hpp>
