@@ -7,12 +7,11 @@
 
 find_package(Threads REQUIRED)
 
-# What only tests need; a user who trains may lack it. Eigen is their oracle.
+# What only tests need; a user who trains may lack it.
 if(DSX_BUILD_TESTS)
   find_package(doctest 2.4.9 QUIET)
-  find_package(Eigen3 3.4 QUIET NO_MODULE)
   find_package(Python3 3.9 QUIET COMPONENTS Interpreter)
-  foreach(package doctest Eigen3 Python3)
+  foreach(package doctest Python3)
     if(NOT ${package}_FOUND)
       dsx_note("tests left out: ${package} not found")
       set(DSX_BUILD_TESTS OFF)
@@ -21,6 +20,7 @@ if(DSX_BUILD_TESTS)
 endif()
 find_package(nlohmann_json 3.10 REQUIRED)
 find_package(PCRE2 REQUIRED)
+find_package(Eigen3 3.4 REQUIRED NO_MODULE)
 set(dsx_link_groups pcre2)
 set(dsx_link_pcre2 ${PCRE2_LIBRARY})
 
@@ -60,7 +60,7 @@ if(DSX_HAS_OPENMP)
   list(APPEND dsx_link_groups openmp)
 endif()
 
-# oneDNN: what benchmarks compare dsx's products with. A build of it that is linked to libgomp may not meet libomp in one process.
+# oneDNN: matrix products, beside Eigen's. A build of it that is linked to libgomp may not meet libomp in one process.
 set(note "not found")
 set(usable OFF)
 if(NOT DSX_ENABLE_ONEDNN STREQUAL "OFF")
@@ -75,6 +75,10 @@ if(NOT DSX_ENABLE_ONEDNN STREQUAL "OFF")
   endif()
 endif()
 dsx_feature(ONEDNN "${usable}" "${note}")
+if(DSX_HAS_ONEDNN)
+  list(APPEND dsx_link_groups onednn)
+  set(dsx_link_onednn ${oneDNN_LIBRARY})
+endif()
 
 # MPI: the C interface only.
 set(note "not found")

@@ -70,7 +70,11 @@ constexpr const char* compiler = "g++ " __VERSION__;
 #endif
 
 void answer_ready() {
-  std::printf("{\"ready\": true, \"version\": \"%s\", \"compiler\": \"%s\", \"base_kib\": %zu}\n", dsx::version, compiler, peak_kib());
+  std::string products;
+  for (const dsx::Element element : {dsx::Element::f32, dsx::Element::bf16})
+    products += dsx::concat(products.empty() ? "" : ", ", name_of(element), " by ", name_of(dsx::kernels::matmul_library(element)));
+  std::printf("{\"ready\": true, \"version\": \"%s\", \"compiler\": \"%s\", \"products\": \"%s\", \"base_kib\": %zu}\n", dsx::version, compiler,
+              products.c_str(), peak_kib());
   std::fflush(stdout);
 }
 

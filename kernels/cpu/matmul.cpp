@@ -1,15 +1,49 @@
 // SPDX-FileCopyrightText: dsx contributors
 // SPDX-License-Identifier: Apache-2.0
-/// Matrix products on the host: C is cut into one block of tiles a thread, each with packing space of its own.
+/// Matrix products on the host: the choice between oneDNN and Eigen. For Eigen C is cut into one block of tiles a thread, each with packing
+/// space of its own.
 #include "matmul_body.hpp"
+#include "matmul_onednn.hpp"
 #include "support.hpp"
 
 #include <dsx/kernels/matmul.hpp>
 
+#include <array>
 #include <memory>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 
 namespace dsx::kernels {
 namespace {
+
+#if DSX_HAS_ONEDNN
+constexpr std::array libraries{MatmulLibrary::eigen, MatmulLibrary::onednn};
+#else
+constexpr std::array libraries{MatmulLibrary::eigen};
+#endif
+
+/// Whether the processor multiplies tiles of bf16 (AMX).
+bool has_amx() {
+#if defined(__x86_64__)
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d >> 22 & 1U);
+#else
+  return false;
+#endif
+}
+
+/// The library that the environment asks for, if it does.
+std::optional<MatmulLibrary> asked_for() {
+  const char* const wish = std::getenv("DSX_MATMUL");
+  if (!wish || !*wish) return {};
+  std::string names;
+  for (const MatmulLibrary library : libraries) {
+    if (name_of(library) == wish) return library;
+    names += concat(names.empty() ? "" : ", ", name_of(library));
+  }
+  fail<810>("DSX_MATMUL is ", wish, ", but this build multiplies matrices by: ", names);
+}
 
 /// Into how many rows and columns of blocks C is cut.
 struct Cut {
@@ -87,14 +121,12 @@ void run(const Product& p, const Epilogue& epilogue, View scratch) {
   const auto& body = pick<MatmulBody<T, U>>();
   Plan<T, U> planned = plan<T, U>(p.m, p.n, p.k, threads());
   // Scratch that was planned for a larger product or fewer threads may be too small for all threads: the bits are the same on fewer.
-  for (Extent fewer = threads(); scratch.data && scratch.bytes() < planned.bytes(); planned = plan<T, U>(p.m, p.n, p.k, fewer))
+  for (Extent fewer = threads(); scratch.bytes() < planned.bytes(); planned = plan<T, U>(p.m, p.n, p.k, fewer))
     if (--fewer == 0)
       fail<401>("kernels::matmul needs ", planned.bytes(), " bytes of scratch for ", p.m, " x ", p.k, " times ", p.k, " x ", p.n, ", not ",
                 scratch.bytes());
   const Extent blocks = planned.blocks.down * planned.blocks.across;
-  std::unique_ptr<std::byte[]> own;
   std::byte* space = scratch.pointer<std::byte>();
-  if (!space) own.reset(new std::byte[planned.bytes()]), space = own.get();
   space += (64 - reinterpret_cast<std::uintptr_t>(space) % 64) % 64;
   in_parallel(blocks, p.m * p.n * p.k, [&](Extent i) {
     const auto part = [](Extent whole, Extent tile, Extent parts, Extent index) {
@@ -118,12 +150,54 @@ void run(const Product& p, const Epilogue& epilogue, View scratch) {
                   .n = columns.size(),
                   .k = p.k,
                   .accumulate = p.accumulate,
-                  .few = p.m <= few_rows,
+                  .single = p.m == 1,
                   .bias = bias.data ? bias.pointer<std::byte>() + columns.begin * bytes_of(bias.element) : nullptr,
                   .wide_bias = wide_bias,
                   .activated = epilogue.activated_MN.data ? epilogue.activated_MN.pointer<U>() + rows.begin * p.c_row + columns.begin : nullptr,
                   .form = epilogue.form,
                   .space = space + i * planned.space});
+  });
+}
+
+/// The caller's scratch, or as much as a product needs if the caller gave none.
+class Space {
+ public:
+  Space(const Matrix& a, const Matrix& b, const View& c, View given) : view_{given} {
+    if (given.data) return;
+    const Extent bytes = matmul_scratch(a, b, c);
+    own_.reset(new std::byte[bytes]);
+    view_ = {own_.get(), {bytes, 1}, Element::u8, Place::cpu, nullptr};
+  }
+  View view() const { return view_; }
+
+ private:
+  View view_;
+  std::unique_ptr<std::byte[]> own_;
+};
+
+/// A whole product as oneDNN knows it.
+ProductShape shape_of(const Matrix& a, const Matrix& b, const View& c) {
+  return {c.shape.rows, c.shape.columns, a.shape().columns, a.view.element, c.element, a.transposed, b.transposed};
+}
+
+/// Whether oneDNN was chosen and has computed the product. GELU joins it where C itself becomes activated, else it is a second pass.
+bool by_onednn(const Matrix& a, const Matrix& b, Grad c, const Epilogue& epilogue, View scratch) {
+  if (matmul_library(a.view.element) != MatmulLibrary::onednn) return false;
+  const View &bias = epilogue.bias_N, &activated = epilogue.activated_MN;
+  ProductForm form{.accumulate = c.accumulate, .bias = {}, .gelu = {}};
+  if (bias.data) form.bias = bias.element;
+  if (activated.data == c.view.data) form.gelu = epilogue.form;
+  if (!onednn_product(shape_of(a, b, c.view), form, {a.view.data, b.view.data, bias.data, c.view.data}, scratch)) return false;
+  if (activated.data && !form.gelu) gelu(c.view, activated, epilogue.form);
+  return true;
+}
+
+void by_eigen(const Matrix& a, const Matrix& b, Grad c, const Epilogue& epilogue, View scratch) {
+  const Shape out = c.view.shape;
+  dispatch_product(a.view.element, c.view.element, [&](auto zero, auto result_zero) {
+    run<decltype(zero), decltype(result_zero)>(
+        {a.view.data, steps(a), b.view.data, steps(b), c.view.data, out.columns, out.rows, out.columns, a.shape().columns, c.accumulate}, epilogue,
+        scratch);
   });
 }
 
@@ -134,6 +208,16 @@ void check_groups(std::string_view kernel, std::span<const Extent> begin, Extent
 }
 
 }  // namespace
+
+std::span<const MatmulLibrary> matmul_libraries() { return libraries; }
+
+MatmulLibrary matmul_library(Element operands) {
+  static const std::optional<MatmulLibrary> asked = asked_for();
+  if (operands == Element::f64) return MatmulLibrary::eigen;
+  if (asked) return *asked;
+  static const bool tiles = has_amx();
+  return operands == Element::bf16 && tiles ? libraries.back() : MatmulLibrary::eigen;
+}
 
 void matmul(const Matrix& a, const Matrix& b, Grad c, const Epilogue& epilogue, View scratch) {
   on_host("matmul", {a.view, b.view, c.view, epilogue.bias_N, epilogue.activated_MN});
@@ -147,18 +231,18 @@ void matmul(const Matrix& a, const Matrix& b, Grad c, const Epilogue& epilogue, 
   if (bias.data && bias.element != a.view.element && bias.element != c.view.element)
     fail<405>("kernels::matmul can't add a bias of ", name_of(bias.element), " to ", name_of(c.view.element));
   if (activated.data) same_shape("matmul", c.view, activated), same_element("matmul", c.view, activated);
-  dispatch_product(a.view.element, c.view.element, [&](auto zero, auto result_zero) {
-    run<decltype(zero), decltype(result_zero)>(
-        {a.view.data, steps(a), b.view.data, steps(b), c.view.data, out.columns, out.rows, out.columns, left.columns, c.accumulate}, epilogue,
-        scratch);
-  });
+  const Space space{a, b, c.view, scratch};
+  if (!by_onednn(a, b, c, epilogue, space.view())) by_eigen(a, b, c, epilogue, space.view());
 }
 
 Extent matmul_scratch(const Matrix& a, const Matrix& b, const View& c) {
+  // What oneDNN doesn't have, Eigen multiplies: there is space for both.
   const Extent m = a.shape().rows, n = b.shape().columns, k = a.shape().columns;
   if (m == 0 || n == 0) return 0;
-  return dispatch_product(a.view.element, c.element,
-                          [&](auto zero, auto result_zero) { return plan<decltype(zero), decltype(result_zero)>(m, n, k, threads()).bytes(); });
+  const Extent packing = dispatch_product(a.view.element, c.element, [&](auto zero, auto result_zero) {
+    return plan<decltype(zero), decltype(result_zero)>(m, n, k, threads()).bytes();
+  });
+  return matmul_library(a.view.element) == MatmulLibrary::onednn ? std::max(packing, onednn_space(shape_of(a, b, c))) : packing;
 }
 
 void grouped_matmul(const Matrix& a, View b_GKN, bool b_transposed, std::span<const Extent> begin, Grad c, View scratch,
@@ -177,6 +261,8 @@ void grouped_matmul(const Matrix& a, View b_GKN, bool b_transposed, std::span<co
   if (bias.data && bias.element != a.view.element && bias.element != c.view.element)
     fail<405>("kernels::grouped_matmul can't add a bias of ", name_of(bias.element), " to ", name_of(c.view.element));
   if (activated.data) same_shape("grouped_matmul", c.view, activated), same_element("grouped_matmul", c.view, activated);
+  if (left.rows == 0) return;
+  const Space space{a, {b_GKN.rows({0, stacked}), b_transposed}, c.view, scratch};
   for (Extent g = 0; g < groups; ++g) {
     const Range rows{begin[g], begin[g + 1]};
     if (rows.size() == 0) continue;
@@ -189,7 +275,7 @@ void grouped_matmul(const Matrix& a, View b_GKN, bool b_transposed, std::span<co
       using T = decltype(zero);
       run<T, decltype(result_zero)>({a.view.pointer<T>() + rows.begin * a_steps.row, a_steps, b.view.data, steps(b), c.view.rows(rows).data,
                                      out.columns, rows.size(), out.columns, left.columns, c.accumulate},
-                                    own, scratch);
+                                    own, space.view());
     });
   }
 }
@@ -200,9 +286,12 @@ void grouped_matmul_weights(View a_MK, View dc_MN, std::span<const Extent> begin
   if (dc_MN.shape.rows != a_MK.shape.rows || db_GKN.view.shape.rows != groups * k || db_GKN.view.shape.columns != dc_MN.shape.columns)
     fail<301>("kernels::grouped_matmul_weights can't write ", a_MK.shape.rows, " x ", k, " transposed times ", dc_MN.shape.rows, " x ",
               dc_MN.shape.columns, " by ", groups, " groups to ", db_GKN.view.shape.rows, " x ", db_GKN.view.shape.columns);
+  same_element("grouped_matmul_weights", a_MK, dc_MN);
+  if (groups == 0) return;
+  const Space space{{a_MK, true}, {dc_MN}, db_GKN.view.rows({0, k}), scratch};
   for (Extent g = 0; g < groups; ++g) {
     const Range rows{begin[g], begin[g + 1]};
-    matmul({a_MK.rows(rows), true}, {dc_MN.rows(rows)}, {db_GKN.view.rows({g * k, (g + 1) * k}), db_GKN.accumulate}, {}, scratch);
+    by_eigen({a_MK.rows(rows), true}, {dc_MN.rows(rows)}, {db_GKN.view.rows({g * k, (g + 1) * k}), db_GKN.accumulate}, {}, space.view());
   }
 }
 

@@ -144,6 +144,7 @@ inline constexpr ErrorEntry error_table[] = {
     {807, "work for a GPU without a GPU's stream"},
     {808, "a tier of memory that has no addresses"},
     {809, "operands of a kernel at two places"},
+    {810, "a library for matrix products that this build doesn't have"},
     // clang-format on
 };
 

@@ -4,15 +4,16 @@
 ///
 ///     kernels::matmul({x_RC}, {weight_CH}, {y_RH, false}, {.bias_N = bias_H}, scratch);
 ///
-/// A host product is dsx's own, packed and tiled for the processor's vectors (kernels/cpu/matmul_body.hpp), in every element type; its bits
-/// don't depend on the number of threads. No call allocates: packing space is the caller's `scratch`, whose size matmul_scratch() tells.
-/// (Without scratch a call takes memory for itself, as tests do.)
+/// Products on the host are Eigen's, cut over OpenMP's threads, or oneDNN's; matmul_library() says whose (docs/adr/0006). The bits of
+/// Eigen's don't depend on the number of threads, those of oneDNN's in their rounding. No call of Eigen's allocates: packing space is the
+/// caller's `scratch`, whose size matmul_scratch() tells. (Without scratch a call takes memory for itself, as tests do.)
 #pragma once
 
 #include <dsx/kernels/elementwise.hpp>
 #include <dsx/tensor/view.hpp>
 
 #include <span>
+#include <string_view>
 
 namespace dsx::kernels {
 
@@ -22,12 +23,20 @@ struct Matrix {
   Shape shape() const { return transposed ? Shape{view.shape.columns, view.shape.rows} : view.shape; }
 };
 
-/// What follows a product while it is warm: c = a b + bias, and activated = gelu(c) where asked for.
+/// What follows a product while it is warm: c = a b + bias, and activated = gelu(c) where asked for. `activated` may be c itself.
 struct Epilogue {
   View bias_N{};
   View activated_MN{};
   Gelu form = Gelu::tanh;
 };
+
+enum class MatmulLibrary : std::uint8_t { eigen, onednn };
+constexpr std::string_view name_of(MatmulLibrary library) { return library == MatmulLibrary::eigen ? "eigen" : "onednn"; }
+/// Those of this build; Eigen is always there.
+std::span<const MatmulLibrary> matmul_libraries();
+/// Who multiplies operands of this element in this process: the one that DSX_MATMUL in the environment names, else oneDNN for bf16 on
+/// processors with AMX, else Eigen. Doubles, groups of rows and whatever oneDNN has no primitive for are always Eigen's.
+MatmulLibrary matmul_library(Element operands);
 
 /// A and B hold one element type; C holds the same or a wider one.
 void matmul(const Matrix& a, const Matrix& b, Grad c, const Epilogue& epilogue = {}, View scratch = {});
