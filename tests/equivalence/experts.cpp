@@ -32,6 +32,7 @@ void check_everywhere(const Router& router) {
   const Layout layouts[] = {{.degrees = {.data = 2}, .sharding = ZeRO<3>{}},
                             {.degrees = {.data = 4}, .sharding = ZeRO<1>{}},
                             {.recompute = RecomputeUnits{}},
+                            {.degrees = {.tensor = 2, .token_split = true}, .recompute = RecomputeOperations{}},
                             {.degrees = {.tensor = 2}, .recompute = RecomputeUnits{}},
                             {.degrees = {.data = 2, .tensor = 2, .token_split = true}, .sharding = ZeRO<2>{}},
                             {.degrees = {.pipe = 3}, .schedule = GPipe{}},
