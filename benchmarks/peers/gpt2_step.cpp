@@ -148,7 +148,8 @@ void products(const Task& task) {
                              {hidden, width, shape.layers},
                              {width, shape.vocabulary, 1, true}};
   const dsx::Element narrow = task.bf16 ? dsx::Element::bf16 : dsx::Element::f32;
-  dsx::Memory memory{false};
+  const dsx::Stream stream{dsx::Place::cpu};
+  dsx::Memory memory{dsx::Place::cpu, stream, false};
   const auto make = [&](dsx::Extent rows, dsx::Extent columns, dsx::Element element) {
     const dsx::View v = memory.keep(dsx::Category::scratch, {rows, columns}, element);
     dsx::dispatch(element, [&](auto zero) {
