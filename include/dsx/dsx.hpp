@@ -10,6 +10,7 @@
 #include <dsx/moe/dropless.hpp>
 #include <dsx/moe/top_k.hpp>
 #include <dsx/nn/experts.hpp>
+#include <dsx/offload/rest.hpp>
 #include <dsx/ops/map.hpp>
 #include <dsx/optim/adamw.hpp>
 #include <dsx/optim/muon.hpp>

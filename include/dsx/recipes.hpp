@@ -8,6 +8,7 @@
 /// Names of different slots are joined by +: zero3+gpipe+recompute.
 #pragma once
 
+#include <dsx/offload/rest.hpp>
 #include <dsx/pipeline/gpipe.hpp>
 #include <dsx/pipeline/interleaved.hpp>
 #include <dsx/pipeline/one_forward_one_backward.hpp>
@@ -42,6 +43,7 @@ inline constexpr RecipeName recipe_names[] = {
     recipe_name<OneForwardOneBackward>("1f1b", "1F1B: a backward as soon as there can be one"),
     recipe_name<Interleaved<2>>("interleaved", "interleaved 1F1B: two chunks a stage, half the bubble"),
     recipe_name<Resident>("resident", "everything rests where kernels run"),
+    recipe_name<Rest<OptimizerState>>("host_state", "master weights and moments rest on the host, where the update runs"),
     recipe_name<FullPrecision>("full", "nothing is packed, at rest or on its way"),
     recipe_name<Fp32>("fp32", "values, weights and gradients in fp32"),
     recipe_name<Bf16>("bf16", "values and weights in bfloat16, master weights and gradients in fp32"),

@@ -9,7 +9,7 @@ std::string list_of_recipes() {
   std::string list, slot;
   for (const RecipeName& r : recipe_names) {
     if (slot != r.tag.slot) slot = r.tag.slot, list += concat(list.empty() ? "" : "\n", slot, "\n");
-    list += concat("  ", r.name, std::string(12 - r.name.size(), ' '), r.text, "\n");
+    list += concat("  ", r.name, std::string(20 - r.name.size(), ' '), r.text, "\n");
   }
   return list + "\nOne name of each kind may be chosen, joined by +: zero2+1f1b+bf16\n";
 }

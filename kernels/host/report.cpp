@@ -14,11 +14,16 @@ std::string to_text(const RankReport& r) {
     text += exact.empty() ? "\n" : concat("  ", exact, "\n");
   };
   text += "memory at its peak\n";
-  for (Extent c = 0; c < categories; ++c) {
-    const Extent bytes = r.memory->tally(Category(c)).peak;
-    row(std::string{category_names[c]}, bytes_text(double(bytes)), concat(bytes, " bytes"));
+  for (const Tier tier : {Tier::device, Tier::host, Tier::disk}) {
+    const Extent together = r.memory->peak_bytes(tier);
+    if (tier != Tier::device && together == 0) continue;
+    const std::string where = tier == Tier::device ? "" : concat(" on the ", tier_names[Extent(tier)]);
+    for (Extent c = 0; c < categories; ++c) {
+      const Extent bytes = r.memory->tally(Category(c), tier).peak;
+      if (tier == Tier::device || bytes > 0) row(concat(category_names[c], where), bytes_text(double(bytes)), concat(bytes, " bytes"));
+    }
+    row("together" + where, bytes_text(double(together)), concat(together, " bytes"));
   }
-  row("together", bytes_text(double(r.memory->peak_bytes())), concat(r.memory->peak_bytes(), " bytes"));
   text += "a step\n";
   row("computation", count_text(r.flops) + "FLOP", "");
   for (const Traffic::Row& t : r.traffic->rows())

@@ -35,7 +35,7 @@ Plan plan_at(Place place, const Gpt2Shape& shape, Degrees degrees, std::string_v
   for (const Bundle& b : weights.bundles().all()) {
     keep(Category::weights, b.rest);
     for (const View& state : b.states) keep(Category::state, state);
-    if (b.wide_master.size()) keep(Category::state, b.wide_master);
+    if (b.own_master.size()) keep(Category::state, b.own_master);
     if (b.gradient_part.size()) keep(Category::gradients, b.gradient_part);
     if (b.keeps_gradient()) keep(Category::gradients, b.gradient);
   }

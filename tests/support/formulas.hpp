@@ -25,7 +25,10 @@ struct Cell {
   bool recompute = false;
   Rule rule = Rule::sgd;
   Elements elements{Element::f64, Element::f64, Element::f64};
+  std::array<Tier, kinds> rests{};  // by kind
 
+  bool resident() const { return rests == std::array<Tier, kinds>{}; }
+  Tier tier(Kind kind) const { return rests[Extent(kind)]; }
   Extent ranks() const { return degrees.ranks(); }
   Extent chunks() const { return schedule == Schedule::interleaved && degrees.pipe > 1 ? 2 : 1; }
   bool split() const { return degrees.token_split && degrees.tensor > 1; }
@@ -48,6 +51,9 @@ inline std::string name_of(const Cell& c) {
   constexpr const char* schedules[] = {"", " GPipe", " 1F1B", " interleaved"};
   text += schedules[int(c.schedule)];
   text += concat(", micro-batches ", c.micro_batches, c.recompute ? ", recompute" : "", ", ", dsx::name_of(c.elements.value));
+  constexpr const char* of[] = {"weights", "gradients", "state", "activations"};
+  for (Extent k = 0; k < kinds; ++k)
+    if (c.rests[k] != Tier::device) text += concat(", ", of[k], " on the ", tier_names[Extent(c.rests[k])]);
   return text;
 }
 
@@ -142,7 +148,9 @@ struct Bytes {
   Extent weights = 0, gradients = 0, state = 0, gathered = 0;
   Extent padding = 0;  // of elements to data x tensor ranks, in elements
 };
-/// Each buffer begins on a line of 64 bytes: that padding is part of the formula.
+/// Each buffer begins on a line of 64 bytes: that padding is part of the formula. Where something rests changes how much of it there is only
+/// in three ways: state that rests elsewhere than the weights has a master of its own; weights off the device are gathered although nothing
+/// cuts them; gradients off it are beside the unit that computes them.
 inline Bytes expect_bytes(const Cell& c, Rank rank) {
   const auto buffer = [](Extent elements, Element e) { return round_up(elements * bytes_of(e), 64); };
   const CutOver cut = cuts_of(c.sharding);
@@ -157,13 +165,14 @@ inline Bytes expect_bytes(const Cell& c, Rank rank) {
     const bool in_parts = over(cut.gradients) > 1, whole = !in_parts || k.units.size() > 1;
     if (in_parts) b.gradients += buffer(k.size() / over(cut.gradients), e.gradient);
     if (whole) b.gradients += buffer(k.size(), e.gradient);
-    if (e.master != e.value) b.state += buffer(k.size() / over(cut.state), e.master);
+    if (e.master != e.value || c.tier(Kind::state) != c.tier(Kind::weights)) b.state += buffer(k.size() / over(cut.state), e.master);
     const Extent moments = c.rule == Rule::sgd || (c.rule == Rule::muon && !k.matrices.empty()) ? 1 : 2;
     b.state += moments * buffer(k.size() / over(cut.state), e.master);
     for (const Extent u : k.units) {
-      if (over(cut.forward) > 1) forward[u] += buffer(k.size(), e.value);
-      if (over(cut.backward) > 1) backward[u] += buffer(k.size(), e.value);
-      if (!whole) reduced[u] += buffer(k.size(), e.gradient);
+      const bool away = c.tier(Kind::weights) != Tier::device;
+      if (over(cut.forward) > 1 || away) forward[u] += buffer(k.size(), e.value);
+      if (over(cut.backward) > 1 || away) backward[u] += buffer(k.size(), e.value);
+      if (!whole || c.tier(Kind::gradients) != Tier::device) reduced[u] += buffer(k.size(), e.gradient);
     }
   }
   // Beside the unit that computes, its neighbour's weights are on their way, and the other neighbour's gradients.

@@ -41,6 +41,13 @@ struct GivenElements {
   Elements elements() const { return chosen; }
 };
 
+/// An offload given by its tiers.
+struct GivenTiers {
+  using Slot = OffloadSlot;
+  std::array<Tier, kinds> chosen;
+  Tier rests(Kind kind, const ParameterInfo&) const { return chosen[Extent(kind)]; }
+};
+
 inline AnyRecipe recipe_of(const Cell& c) {
   const auto sharding = [&]() -> AnySharding {
     switch (c.sharding) {
@@ -60,7 +67,7 @@ inline AnyRecipe recipe_of(const Cell& c) {
     return Replicate{};
   }();
   const AnySchedule schedules[] = {SingleStage{}, GPipe{}, OneForwardOneBackward{}, Interleaved<2>{}};
-  return {sharding, schedules[int(c.schedule)], AnyOffload{}, AnyPrecision{GivenElements{c.elements}},
+  return {sharding, schedules[int(c.schedule)], AnyOffload{GivenTiers{c.rests}}, AnyPrecision{GivenElements{c.elements}},
           c.recompute ? AnyRecompute{RecomputeUnits{}} : AnyRecompute{}};
 }
 
@@ -100,19 +107,22 @@ struct Consumed {
 
 /// Bytes of the run against the dry session's plan and the formula.
 inline void check_bytes(const Cell& c, const Memory& real, const Memory& plan, Rank rank, Complaints& complaints) {
-  for (Extent k = 0; k < categories; ++k) {
-    const Tally measured = real.tally(Category(k)), planned = plan.tally(Category(k));
-    if (measured.peak != planned.peak)
-      complaints.add("BYTES: rank ", rank, ": ", category_names[k], " peak at ", measured.peak, " bytes, the plan said ", planned.peak);
-  }
+  for (const Tier tier : {Tier::device, Tier::host, Tier::disk})
+    for (Extent k = 0; k < categories; ++k) {
+      const Tally measured = real.tally(Category(k), tier), planned = plan.tally(Category(k), tier);
+      if (measured.peak != planned.peak)
+        complaints.add("BYTES: rank ", rank, ": ", category_names[k], " on the ", tier_names[Extent(tier)], " peak at ", measured.peak,
+                       " bytes, the plan said ", planned.peak);
+    }
   const Bytes expected = expect_bytes(c, rank);
-  const auto compare = [&](Category k, Extent bytes) {
-    if (const Tally t = real.tally(k); t.peak != bytes)
-      complaints.add("BYTES: rank ", rank, ": ", category_names[Extent(k)], " peak at ", t.peak, " bytes, the formula (with ", expected.padding,
-                     " elements of padding) says ", bytes);
+  const auto compare = [&](Category k, Tier where, Extent bytes) {
+    for (const Tier tier : {Tier::device, Tier::host, Tier::disk})
+      if (const Extent peak = real.tally(k, tier).peak, formula = tier == where ? bytes : 0; peak != formula)
+        complaints.add("BYTES: rank ", rank, ": ", category_names[Extent(k)], " on the ", tier_names[Extent(tier)], " peak at ", peak,
+                       " bytes, the formula (with ", expected.padding, " elements of padding) says ", formula);
   };
-  compare(Category::weights, expected.weights), compare(Category::gradients, expected.gradients), compare(Category::state, expected.state);
-  compare(Category::gathered, expected.gathered);
+  compare(Category::weights, c.tier(Kind::weights), expected.weights), compare(Category::gradients, c.tier(Kind::gradients), expected.gradients);
+  compare(Category::state, c.tier(Kind::state), expected.state), compare(Category::gathered, Tier::device, expected.gathered);
 }
 inline void check_wire(const Wire& real, const Wire& expected, const char* whose, Rank rank, Extent step, Complaints& complaints) {
   const std::string more = real.unlike(expected), less = expected.unlike(real);
@@ -164,6 +174,8 @@ void train_rank(Session& session, const Cell& c, const Recipe& recipe, Extent co
     }
     if (session.is_root()) run.losses.push_back(v.loss), run.norms.push_back(std::sqrt(v.squared_norm));
   }
+  if (const DeviceBudget* device = session.memory.budget(); device && device->taken() < dry.memory.peak_bytes())
+    complaints.add("BYTES: rank ", session.rank(), ": ", device->taken(), " bytes of the device are taken, the plan said ", dry.memory.peak_bytes());
   check_bytes(c, session.memory, dry.memory, session.rank(), complaints);
   for (const ParameterRecord& r : weights.records()) {
     auto w = weights.template weight<double>(r.path);
@@ -172,15 +184,29 @@ void train_rank(Session& session, const Cell& c, const Recipe& recipe, Extent co
   if (session.is_root()) run.gathered = session.memory.tally(Category::gathered).peak;
 }
 
-/// On thread ranks, by the recipe given. What is thrown becomes a complaint.
+/// The bytes that a rank's weights and trainer take of a device. Each pass of a pipeline reserves its own most, which passes under way need
+/// not have at once: so they may be more than the plan's peak, and never less.
+template <class Recipe>
+Extent taken_bytes(Session& session, const Cell& c, const Recipe& recipe) {
+  Session roomy{session.world(), dsx::Place::cpu, {.device_bytes = 64_MiB}};
+  const Mesh mesh{roomy, c.degrees};
+  Weights weights{mesh, make_model(), recipe};
+  const Trainer trainer{weights, optimizer_of(c.rule), TokenLoss{.chunk = 10}, options_of(c)};
+  return roomy.memory.budget()->taken();
+}
+
+/// On thread ranks, by the recipe given; where something rests off the device, that has not a byte to spare. What is thrown becomes a complaint.
 template <class Recipe>
 Run train(const Cell& c, const Recipe& recipe, Extent count = steps) {
   Run run;
   Complaints complaints;
   Consumed seen{std::vector<std::vector<RowId>>(c.ranks())};
   try {
-    launch_threads(c.ranks(), [&](Session& session) { train_rank(session, c, recipe, count, run, complaints, &seen); },
-                   {.time_limit = std::chrono::seconds{60}});
+    launch_threads(c.ranks(), [&](Session& session) {
+      if (c.resident()) return train_rank(session, c, recipe, count, run, complaints, &seen);
+      Session bounded{session.world(), dsx::Place::cpu, {.device_bytes = taken_bytes(session, c, recipe)}};
+      train_rank(bounded, c, recipe, count, run, complaints, &seen);
+    }, {.time_limit = std::chrono::seconds{60}});
   } catch (const std::exception& e) {
     complaints.add(e.what());
   }

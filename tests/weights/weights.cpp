@@ -150,7 +150,7 @@ TEST_CASE("frozen parameters have no gradient and no state, and never move") {
       for (const Bundle& b : weights.bundles().all()) {
         if (b.kind.trained) continue;
         CHECK(b.states.empty());
-        CHECK((b.gradient.size() == 0 && b.gradient_part.size() == 0 && b.wide_master.size() == 0));
+        CHECK((b.gradient.size() == 0 && b.gradient_part.size() == 0 && b.own_master.size() == 0));
       }
       return 0;
     });

@@ -29,6 +29,7 @@ struct LaunchOptions {
   Extent ranks = 0;                         // threads; 0: one, or as many processes as the launcher started
   std::chrono::milliseconds time_limit{0};  // of one wait for other ranks; 0: none
   Place place = Place::cpu;                 // where kernels run
+  Extent device_bytes = 0;                  // the most that a rank's device holds, told apart from the host on the CPU; 0: no bound
   bool checked = true;                      // compare all ranks' calls also where the transport doesn't (MPI); false saves a small message a call
   Environment environment{};                // empty: the process's own
 };

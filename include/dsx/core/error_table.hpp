@@ -144,6 +144,8 @@ inline constexpr ErrorEntry error_table[] = {
     {807, "work for a GPU without a GPU's stream"},
     {808, "a tier of memory that has no addresses"},
     {809, "operands of a kernel at two places"},
+    {817, "more memory than the device's bound leaves"},
+    {818, "a kernel's argument lies outside of the bounded device"},
     {810, "a library for matrix products that this build doesn't have"},
     // clang-format on
 };

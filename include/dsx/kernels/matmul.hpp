@@ -38,6 +38,9 @@ std::span<const MatmulLibrary> matmul_libraries();
 /// processors with AMX, else Eigen. Doubles, groups of rows and whatever oneDNN has no primitive for are always Eigen's.
 MatmulLibrary matmul_library(Element operands);
 
+void each_view(const Matrix& m, auto f) { f(m.view); }
+void each_view(const Epilogue& e, auto f) { f(e.bias_N), f(e.activated_MN); }
+
 /// A and B hold one element type; C holds the same or a wider one.
 void matmul(const Matrix& a, const Matrix& b, Grad c, const Epilogue& epilogue = {}, View scratch = {});
 /// Bytes of scratch that such a product needs, by shapes and element types alone (data may be null). The products of groups need no more

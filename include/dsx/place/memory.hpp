@@ -1,18 +1,21 @@
 // SPDX-FileCopyrightText: dsx contributors
 // SPDX-License-Identifier: Apache-2.0
-/// A rank's memory by category. A dry run and a real run make the same calls, so plan and measurement can't differ.
+/// A rank's memory by category and tier. A dry run and a real run make the same calls, so plan and measurement can't differ.
 ///
 ///     Memory memory{Place::cuda, stream, false};
-///     View w = memory.keep(Category::weights, {n, 1}, Element::f32);   // lives as long as the program
+///     View w = memory.keep(Category::weights, {n, 1}, Element::f32);              // lives as long as the program
+///     View m = memory.keep(Category::state, {n, 1}, Element::f32, Tier::host);    // closed but while an Opened lives
 ///     ScratchScope scope{memory};                                      // what is taken from scratch dies with it
 ///     View t = memory.scratch.take({rows, 64}, Element::f32);
 #pragma once
 
-#include <dsx/place/memory_resource.hpp>
+#include <dsx/place/device_budget.hpp>
+#include <dsx/place/offloaded.hpp>
 
 #include <algorithm>
 #include <array>
 #include <memory>
+#include <utility>
 #include <vector>
 
 namespace dsx {
@@ -22,6 +25,8 @@ namespace dsx {
 enum class Category : std::uint8_t { weights, gradients, state, gathered, saved, carried, scratch };
 inline constexpr std::array<std::string_view, 7> category_names{"weights", "gradients", "state", "gathered", "saved", "carried", "scratch"};
 inline constexpr Extent categories = category_names.size();
+inline constexpr std::array<std::string_view, 3> tier_names{"device", "host", "disk"};
+inline constexpr Extent tiers = tier_names.size();
 
 struct Tally {
   Extent now = 0, peak = 0;
@@ -49,34 +54,34 @@ class Block {
   std::unique_ptr<std::byte, Free> memory_{};
 };
 
-/// Buffers that die in the reverse order of their birth. Dry it only counts; otherwise reserve() comes first.
+/// Buffers that die in the reverse order of their birth. Dry (from no resource) it only counts; otherwise reserve() comes first.
 class Stack {
  public:
-  Stack(Tally& tally, Place place, bool dry) : tally_{&tally}, place_{place}, dry_{dry} {}
+  Stack(Tally& tally, Place place, MemoryResource* from) : tally_{&tally}, place_{place}, from_{from} {}
 
   View take(Shape shape, Element element) {
     const Extent begin = top_, bytes = aligned(shape.size() * bytes_of(element), place_);
-    if (!dry_ && top_ + bytes > capacity_) fail<401>("the plan holds ", capacity_, " bytes, the run asks for ", top_ + bytes);
+    if (from_ && top_ + bytes > capacity_) fail<401>("the plan holds ", capacity_, " bytes, the run asks for ", top_ + bytes);
     top_ += bytes;
     peak_ = std::max(peak_, top_);
     tally_->add(bytes);
-    return {dry_ ? nullptr : block_.data() + begin, shape, element, place_, nullptr};
+    return {from_ ? block_.data() + begin : nullptr, shape, element, place_, nullptr};
   }
   Extent top() const { return top_; }
   Extent peak() const { return peak_; }
   void pop(Extent top) { tally_->drop(top_ - top), top_ = top; }
   void forget_peak() { peak_ = top_; }
   void reserve(Extent bytes) {
-    if (bytes <= capacity_) return;
+    if (!from_ || bytes <= capacity_) return;
     if (top_ != 0) fail<401>("an arena in use can't grow: ", top_, " of ", capacity_, " bytes are taken");
     block_ = Block{}, capacity_ = 0;  // the old one goes first, and the new one may not be had
-    block_ = Block{resource(place_), bytes}, capacity_ = bytes;
+    block_ = Block{*from_, bytes}, capacity_ = bytes;
   }
 
  private:
   Tally* tally_;
   Place place_;
-  bool dry_;
+  MemoryResource* from_;
   Block block_{};
   Extent top_ = 0, peak_ = 0, capacity_ = 0;
 };
@@ -85,35 +90,35 @@ class Stack {
 /// neighbours live together and all fit where the largest pair does. What was ever needed stays counted.
 class DoubleStack {
  public:
-  DoubleStack(Tally& tally, Place place, bool dry) : tally_{&tally}, place_{place}, dry_{dry} {}
+  DoubleStack(Tally& tally, Place place, MemoryResource* from) : tally_{&tally}, place_{place}, from_{from} {}
 
   /// `turn`: odd and even ones lie at different ends.
   View take(Extent turn, Shape shape, Element element) {
     const Extent bytes = aligned(shape.size() * bytes_of(element), place_);
     Extent& top = tops_[turn % 2];
     if (const Extent both = tops_[0] + tops_[1] + bytes; both > peak_) {
-      if (!dry_ && both > capacity_) fail<401>("the plan holds ", capacity_, " bytes, the run asks for ", both);
+      if (from_ && both > capacity_) fail<401>("the plan holds ", capacity_, " bytes, the run asks for ", both);
       tally_->add(both - peak_), peak_ = both;
     }
     const Extent begin = turn % 2 == 0 ? top : capacity_ - top - bytes;
     top += bytes;
-    return {dry_ ? nullptr : block_.data() + begin, shape, element, place_, nullptr};
+    return {from_ ? block_.data() + begin : nullptr, shape, element, place_, nullptr};
   }
   Extent top(Extent turn) const { return tops_[turn % 2]; }
   void pop(Extent turn, Extent top) { tops_[turn % 2] = top; }
   Extent peak() const { return peak_; }
   void forget_peak() { tally_->drop(peak_), peak_ = 0; }
   void reserve(Extent bytes) {
-    if (bytes <= capacity_) return;
+    if (!from_ || bytes <= capacity_) return;
     if (tops_[0] + tops_[1] != 0) fail<401>("an arena in use can't grow: ", tops_[0] + tops_[1], " of ", capacity_, " bytes are taken");
     block_ = Block{}, capacity_ = 0;  // the old one goes first, and the new one may not be had
-    block_ = Block{resource(place_), bytes}, capacity_ = bytes;
+    block_ = Block{*from_, bytes}, capacity_ = bytes;
   }
 
  private:
   Tally* tally_;
   Place place_;
-  bool dry_;
+  MemoryResource* from_;
   Block block_{};
   std::array<Extent, 2> tops_{};
   Extent peak_ = 0, capacity_ = 0;
@@ -123,13 +128,13 @@ class DoubleStack {
 /// not only what lives, so that the order in which buffers come and go can't change the plan.
 class Pool {
  public:
-  Pool(Tally& tally, Place place, bool dry) : tally_{&tally}, place_{place}, dry_{dry} { slots_.reserve(256); }
+  Pool(Tally& tally, Place place, MemoryResource* from) : tally_{&tally}, place_{place}, from_{from} { slots_.reserve(256); }
 
   View take(Shape shape, Element element) {
     const Extent bytes = aligned(shape.size() * bytes_of(element), place_);
     auto slot = std::find_if(slots_.begin(), slots_.end(), [&](const Slot& s) { return s.free && s.bytes == bytes; });
     if (slot == slots_.end()) {
-      if (!dry_ && footprint_ + bytes > capacity_) fail<401>("the plan holds ", capacity_, " bytes, the run asks for ", footprint_ + bytes);
+      if (from_ && footprint_ + bytes > capacity_) fail<401>("the plan holds ", capacity_, " bytes, the run asks for ", footprint_ + bytes);
       slot = slots_.insert(slots_.end(), {footprint_, bytes, true});
       footprint_ += bytes;
       peak_ = std::max(peak_, footprint_);
@@ -137,22 +142,22 @@ class Pool {
     }
     slot->free = false;
     ++taken_;
-    return {dry_ ? nullptr : block_.data() + slot->begin, shape, element, place_, nullptr};
+    return {from_ ? block_.data() + slot->begin : nullptr, shape, element, place_, nullptr};
   }
   void give(const View& v) {
     const Extent bytes = aligned(v.bytes(), place_);
-    const Extent begin = dry_ ? 0 : Extent(v.address<std::byte>() - block_.data());
+    const Extent begin = from_ ? Extent(v.address<std::byte>() - block_.data()) : 0;
     // Without addresses any taken buffer of that size is the one.
-    std::find_if(slots_.begin(), slots_.end(), [&](const Slot& s) { return !s.free && s.bytes == bytes && (dry_ || s.begin == begin); })->free = true;
+    std::find_if(slots_.begin(), slots_.end(), [&](const Slot& s) { return !s.free && s.bytes == bytes && (!from_ || s.begin == begin); })->free = true;
     if (--taken_ == 0) slots_.clear(), tally_->drop(footprint_), footprint_ = 0;
   }
   Extent peak() const { return peak_; }
   void forget_peak() { peak_ = footprint_; }
   void reserve(Extent bytes) {
-    if (bytes <= capacity_) return;
+    if (!from_ || bytes <= capacity_) return;
     if (taken_ != 0) fail<401>("an arena in use can't grow: ", taken_, " buffers are taken");
     block_ = Block{}, capacity_ = 0;  // the old one goes first, and the new one may not be had
-    block_ = Block{resource(place_), bytes}, capacity_ = bytes;
+    block_ = Block{*from_, bytes}, capacity_ = bytes;
   }
 
  private:
@@ -162,78 +167,141 @@ class Pool {
   };
   Tally* tally_;
   Place place_;
-  bool dry_;
+  MemoryResource* from_;
   Block block_{};
   std::vector<Slot> slots_{};
   Extent footprint_ = 0, peak_ = 0, capacity_ = 0, taken_ = 0;
+};
+
+struct MemoryOptions {
+  Extent device_bytes = 0;  // on the CPU: the device is one mapping of that size; 0: there is no bound
 };
 
 /// All memory of a rank. What lives as long as the program is a block each; the arenas are sized by a dry run.
 class Memory {
  public:
   /// `stream`, which must outlive it, is where kept memory is zeroed. Dry there need be no such place on this machine.
-  Memory(Place place, const Stream& stream, bool dry) : place_{place}, stream_{&stream}, dry_{dry} {}
+  Memory(Place place, const Stream& stream, bool dry, MemoryOptions options = {})
+      : place_{place},
+        stream_{&stream},
+        dry_{dry},
+        budget_{!dry && options.device_bytes > 0 ? std::make_unique<DeviceBudget>(place, options.device_bytes) : nullptr},
+        host_{dry ? nullptr : offloaded_to_host(place)} {}
   Memory(const Memory&) = delete;
   Memory& operator=(const Memory&) = delete;
 
   Place place() const { return place_; }
   bool dry() const { return dry_; }
   /// A stack of one's own, as a pass has for what it saves.
-  Stack stack(Category c) { return {tally(c), place_, dry_}; }
-  Tally& tally(Category c) { return tallies_[std::size_t(c)]; }
-  const Tally& tally(Category c) const { return tallies_[std::size_t(c)]; }
-  Extent peak_bytes() const {
+  Stack stack(Category c, Tier tier = Tier::device) { return {tally(c, tier), place_of(tier), from(tier)}; }
+  Tally& tally(Category c, Tier tier = Tier::device) { return tallies_[index(c, tier)]; }
+  const Tally& tally(Category c, Tier tier = Tier::device) const { return tallies_[index(c, tier)]; }
+  Extent peak_bytes(Tier tier = Tier::device) const {
     Extent sum = 0;
-    for (const Tally& t : tallies_) sum += t.peak;
+    for (Extent c = 0; c < categories; ++c) sum += tally(Category(c), tier).peak;
     return sum;
   }
 
-  using Peaks = std::array<Extent, categories>;
+  /// By tier, then by category.
+  using Peaks = std::array<Extent, tiers * categories>;
   Peaks peaks() const {
     Peaks peaks{};
-    for (Extent c = 0; c < categories; ++c) peaks[c] = tallies_[c].peak;
+    for (Extent i = 0; i < peaks.size(); ++i) peaks[i] = tallies_[i].peak;
     return peaks;
   }
   /// Forgets the arenas' use since `before` was read: of a dry step that only learned.
   void forget_since(const Peaks& before) {
     gathered.forget_peak(), reducing.forget_peak();
-    for (Extent c = 0; c < categories; ++c) tallies_[c].peak = std::max(before[c], tallies_[c].now);
-    scratch.forget_peak(), carried.forget_peak();
+    for (Extent i = 0; i < before.size(); ++i) tallies_[i].peak = std::max(before[i], tallies_[i].now);
+    scratch.forget_peak(), host_scratch.forget_peak(), carried.forget_peak();
   }
   /// Makes the arenas large enough for what a dry twin used.
   void reserve_as(const Memory& twin) {
     gathered.reserve(twin.gathered.peak()), reducing.reserve(twin.reducing.peak());
-    scratch.reserve(twin.scratch.peak()), carried.reserve(twin.carried.peak());
+    scratch.reserve(twin.scratch.peak()), host_scratch.reserve(twin.host_scratch.peak()), carried.reserve(twin.carried.peak());
   }
 
   /// Zeroed memory for as long as this Memory lives.
-  View keep(Category category, Shape shape, Element element) {
-    const Extent bytes = aligned(shape.size() * bytes_of(element), place_);
-    tally(category).add(bytes);
-    View v{nullptr, shape, element, place_, nullptr};
+  View keep(Category category, Shape shape, Element element, Tier tier = Tier::device) {
+    View v{nullptr, shape, element, place_of(tier), nullptr};
+    const Extent bytes = aligned(v.bytes(), v.place);
+    tally(category, tier).add(bytes);
     if (dry_) return v;
-    v.data = kept_.emplace_back(resource(place_), bytes).data();
-    fill(v.data, std::byte{0}, bytes, *stream_);
+    v.data = kept_.emplace_back(*from(tier), bytes).data();
+    if (tier == Tier::device) fill(v.data, std::byte{0}, bytes, *stream_);  // what rests elsewhere begins as zeros
     return v;
   }
   /// Ends the life of what keep() gave.
-  void give_back(Category category, const View& v) {
-    tally(category).drop(aligned(v.bytes(), place_));
+  void give_back(Category category, const View& v, Tier tier = Tier::device) {
+    tally(category, tier).drop(aligned(v.bytes(), v.place));
     std::erase_if(kept_, [&](const Block& b) { return b.data() == v.data && v.data; });
   }
+  /// What takes care of a view that rests off the device; none for others, and dry.
+  Offloaded* offloaded(const View& v) const { return host_ && host_->holds(v.data) ? host_.get() : nullptr; }
+  /// The one mapping that is the device, where its bytes are bounded.
+  const DeviceBudget* budget() const { return budget_.get(); }
+
+  /// Until it is called again with `false`, scratch is the host's: for an update that runs there.
+  void turn_to_host(bool at_host) {
+    if (std::exchange(at_host_, at_host) != at_host) std::swap(scratch, host_scratch);
+  }
+  bool at_host() const { return at_host_; }
 
  private:
+  static Extent index(Category c, Tier tier) { return Extent(tier) * categories + Extent(c); }
+  Place place_of(Tier tier) const { return tier == Tier::device ? place_ : Place::cpu; }
+  MemoryResource* from(Tier tier) const {
+    if (dry_) return nullptr;
+    if (tier == Tier::host) return host_.get();
+    return budget_ ? budget_.get() : &resource(place_, tier);
+  }
+  MemoryResource* open_host() const { return dry_ ? nullptr : &resource(place_, Tier::host); }
+
   Place place_;
   const Stream* stream_;
-  bool dry_;
-  std::array<Tally, categories> tallies_{};
+  bool dry_, at_host_ = false;
+  std::unique_ptr<DeviceBudget> budget_;
+  std::unique_ptr<Offloaded> host_;
+  std::array<Tally, tiers * categories> tallies_{};
   std::vector<Block> kept_{};
 
  public:
-  DoubleStack gathered{tally(Category::gathered), place_, dry_};  // weights of the unit that computes and of the next one
-  DoubleStack reducing{tally(Category::gathered), place_, dry_};  // gradients of the unit that computes and of the last one
+  DoubleStack gathered{tally(Category::gathered), place_, from(Tier::device)};  // weights of the unit that computes and of the next one
+  DoubleStack reducing{tally(Category::gathered), place_, from(Tier::device)};  // gradients of the unit that computes and of the last one
   Stack scratch = stack(Category::scratch);
-  Pool carried{tally(Category::carried), place_, dry_};
+  Stack host_scratch{tally(Category::scratch, Tier::host), Place::cpu, open_host()};  // of updates that run there, never closed
+  Pool carried{tally(Category::carried), place_, from(Tier::device)};
+};
+
+/// What rests off the device is readable and writable while it lives; everything else just stays where it is.
+class [[nodiscard]] Opened {
+ public:
+  Opened(const Memory& memory, const View& resting, Access access) : by_{memory.offloaded(resting)}, resting_{resting}, view_{resting}, access_{access} {
+    if (by_) view_.data = by_->open(resting_.data, resting_.bytes(), access_);
+  }
+  Opened(const Opened&) = delete;
+  Opened& operator=(const Opened&) = delete;
+  ~Opened() {
+    if (by_) by_->close(resting_.data, resting_.bytes(), access_);
+  }
+  /// Where it is to be found now.
+  const View& view() const { return view_; }
+
+ private:
+  Offloaded* by_;
+  View resting_, view_;
+  Access access_;
+};
+/// The same, and until its end `name` says where it is to be found.
+class [[nodiscard]] OpenedHere {
+ public:
+  OpenedHere(const Memory& memory, View& name, Access access) : opened_{memory, name, access}, name_{&name}, resting_{name} { name = opened_.view(); }
+  ~OpenedHere() { *name_ = resting_; }
+
+ private:
+  Opened opened_;
+  View* name_;
+  View resting_;
 };
 
 /// Gives back at its end what was taken from a stack since its beginning, exceptions included.

@@ -20,14 +20,17 @@ class MemoryResource {
  public:
   /// Pinned memory is the host's, which a GPU's copy engine reads and writes without a detour.
   explicit constexpr MemoryResource(Place place, bool pinned = false) : place_{place}, pinned_{pinned} {}
+  MemoryResource(const MemoryResource&) = delete;
+  MemoryResource& operator=(const MemoryResource&) = delete;
+  virtual ~MemoryResource() = default;
 
   /// Who may use the addresses.
   Place place() const { return place_; }
   bool pinned() const { return pinned_; }
   /// Never null, also for 0 bytes. `alignment` is a power of two, on a GPU and pinned at most 256. dsx-E803 if memory is short.
-  void* allocate(Extent bytes, Extent alignment);
+  virtual void* allocate(Extent bytes, Extent alignment);
   /// `bytes` as it was allocated.
-  void deallocate(void* memory, Extent bytes) noexcept;
+  virtual void deallocate(void* memory, Extent bytes) noexcept;
 
  private:
   Place place_;

@@ -1,8 +1,9 @@
 // SPDX-FileCopyrightText: dsx contributors
 // SPDX-License-Identifier: Apache-2.0
-/// Decides in which tier each kind of a bundle's memory rests between uses.
+/// Decides in which tier each kind of memory rests between uses: a class's weights, gradients and optimizer state, and saved activations.
 ///
-///     Recipe{Resident{}}    // the identity
+///     Recipe{Resident{}}                           // the identity
+///     Recipe{Rest<OptimizerState>{Tier::host}}     // include/dsx/offload/rest.hpp
 ///
 /// Law (tests/laws/offload_laws.hpp): where something rests never changes the bits that come back.
 #pragma once
@@ -11,12 +12,22 @@
 
 namespace dsx {
 
-/// What of a bundle rests somewhere.
+/// What rests somewhere.
 enum class Kind : std::uint8_t { weights, gradients, state, activations };
+inline constexpr Extent kinds = 4;
+
+/// Kinds as types, for lists of them.
+struct Parameters { static constexpr Kind kind = Kind::weights; };
+struct Gradients { static constexpr Kind kind = Kind::gradients; };
+struct OptimizerState { static constexpr Kind kind = Kind::state; };  // master weights and moments: the update runs where they rest
+struct Activations { static constexpr Kind kind = Kind::activations; };
+template <class K>
+concept RestingKind = requires { { K::kind } -> std::convertible_to<Kind>; };
 
 struct OffloadSlot {
   static constexpr const char* name = "offload";
 };
+/// Of activations the policy is asked once, with an empty info.
 template <class P>
 concept OffloadPolicy = requires(const P& p, Kind kind, const ParameterInfo& info) {
   { p.rests(kind, info) } -> std::same_as<Tier>;

@@ -65,4 +65,8 @@ struct Grad {
   bool accumulate = false;
 };
 
+/// f(view) for each view that a kernel's argument holds; a type of arguments that holds some brings its own.
+void each_view(const View& v, auto f) { f(v); }
+void each_view(const Grad& g, auto f) { f(g.view); }
+
 }  // namespace dsx

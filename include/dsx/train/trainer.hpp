@@ -9,6 +9,7 @@
 #include <dsx/optim/optimizer.hpp>
 #include <dsx/train/micro_batch.hpp>
 #include <dsx/train/stage.hpp>
+#include <dsx/weights/update.hpp>
 
 #include <cmath>
 #include <limits>
@@ -97,7 +98,7 @@ class Trainer {
   void commit(const Verdict& verdict) {
     ++steps_;
     for (Bundle& b : weights().bundles().all())
-      if (b.kind.trained) optimizer_.update(b, verdict, mesh());
+      if (b.kind.trained) update_where_state_rests(mesh().session(), b, [&](Bundle& here) { optimizer_.update(here, verdict, mesh()); });
     weights().bundles().publish();
   }
 
@@ -117,12 +118,12 @@ class Trainer {
       b.in_training = true;
       if (b.kind.trained)
         for (Extent i = 0; i < optimizer_.states(b.kind).size(); ++i)
-          b.states.push_back(memory_->keep(Category::state, {b.mine.size(), 1}, b.elements.master));
+          b.states.push_back(memory_->keep(Category::state, {b.mine.size(), 1}, b.elements.master, b.tier(Kind::state)));
     }
   }
   void release_weights() {
     for (Bundle& b : weights().bundles().all()) {
-      for (const View& state : b.states) memory_->give_back(Category::state, state);
+      for (const View& state : b.states) memory_->give_back(Category::state, state, b.tier(Kind::state));
       b.states.clear(), b.in_training = false;
     }
   }

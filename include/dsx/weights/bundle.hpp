@@ -9,9 +9,11 @@
 #pragma once
 
 #include <dsx/pass/operation.hpp>
+#include <dsx/policy/offload.hpp>
 #include <dsx/policy/precision.hpp>
 #include <dsx/policy/sharding.hpp>
 
+#include <array>
 #include <deque>
 #include <string>
 #include <vector>
@@ -43,18 +45,25 @@ struct Bundle {
   Communicator stages{};        // those that share a tied bundle
   Extent tie_order = 0;         // the same on every stage
   bool first_stage = true;
+  std::array<Tier, kinds> rests{};  // by kind, the tier in which it lies between uses
   Extent size = 0;              // in elements, padded so that data x tensor ranks divide it
 
   View rest{}, near{};               // weights between uses, and between forward and backward if elsewhere
   View gradient{}, gradient_part{};  // of one backward, summed over micro-batches
   View reduced{};                    // at the end of a step: the gradient of this rank's state
-  View wide_master{};                // the master of `mine` where its element isn't the weights'
+  View own_master{};                 // the master of `mine` where its element or its tier isn't the weights'
+  View updated{};                    // while an update runs elsewhere than the weights rest: where its result goes
   std::vector<View> states{};        // of the optimizer, over `mine`
   bool part_touched = false, in_training = false;
   Range resting{}, mine{}, counted{};
 
-  View weight_of_state() const { return rest.part({mine.begin - resting.begin, mine.end - resting.begin}); }
-  View master() const { return wide_master.size() ? wide_master : weight_of_state(); }
+  Tier tier(Kind kind) const { return rests[std::size_t(kind)]; }
+  bool has_own_master() const { return elements.master != elements.value || tier(Kind::state) != tier(Kind::weights); }
+  /// This rank's slice of the weights at rest.
+  View slice() const { return rest.part({mine.begin - resting.begin, mine.end - resting.begin}); }
+  /// Where an update puts new weights.
+  View weight_of_state() const { return updated.size() ? updated : slice(); }
+  View master() const { return own_master.size() ? own_master : weight_of_state(); }
   /// Its gradient is kept whole from its first to its last use (ties, or nothing cuts it).
   bool keeps_gradient() const { return gradient_part.size() == 0 || units.size() > 1; }
 };

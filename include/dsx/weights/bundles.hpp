@@ -198,7 +198,7 @@ inline void Bundles::settle(std::uint64_t seed, Extent units) {
     b.rest = memory_->keep(Category::weights, {b.resting.size(), 1}, b.elements.value);
     if (forward != backward) b.near = memory_->keep(Category::weights, {part(b, backward).size(), 1}, b.elements.value);
     if (b.kind.trained) {
-      if (b.elements.master != b.elements.value) b.wide_master = memory_->keep(Category::state, {b.mine.size(), 1}, b.elements.master);
+      if (b.has_own_master()) b.own_master = memory_->keep(Category::state, {b.mine.size(), 1}, b.elements.master, b.tier(Kind::state));
       if (mesh_->size(gradients) > 1) b.gradient_part = memory_->keep(Category::gradients, {part(b, gradients).size(), 1}, b.elements.gradient);
       if (b.keeps_gradient()) b.gradient = memory_->keep(Category::gradients, {b.size, 1}, b.elements.gradient);
     }
@@ -222,7 +222,7 @@ inline void Bundles::start(Bundle& b, std::uint64_t seed) {
       });
     };
     fill(b.rest, b.resting);
-    if (b.wide_master.size()) fill(b.wide_master, b.mine);
+    if (b.own_master.size()) fill(b.own_master, b.mine);
   }
 }
 
@@ -422,7 +422,7 @@ void Bundles::assign(const std::string& path, std::span<const T> whole, Which wh
         });
       };
       if (which.of == Which::Of::weight) set(b.rest, b.resting);
-      if (which.of != Which::Of::weight || b.wide_master.size()) set(tensor(b, which), b.mine);
+      if (which.of != Which::Of::weight || b.own_master.size()) set(tensor(b, which), b.mine);
     }
 }
 

@@ -50,6 +50,7 @@ class Weights {
       });
     });
     check_provided();
+    choose_tiers();
     bundles_.settle(seed, units);
     for (const Use& use : uses_)
       if (holds(use.unit)) bundles_.bind(use.unit, use.path);
@@ -170,15 +171,20 @@ class Weights {
       });
     });
   }
+  void choose_tiers() {
+    const auto offload = recipe_.template get<OffloadSlot>();
+    for (Bundle& b : bundles_.all())
+      for (const Kind kind : {Kind::weights, Kind::gradients, Kind::state, Kind::activations}) {
+        const Tier tier = b.rests[Extent(kind)] = offload.rests(kind, b.kind);
+        if (tier == Tier::disk || (tier == Tier::host && kind != Kind::state))
+          fail<109>("the offload policy lets something of ", b.segments.front().path, " rest on the ", tier_names[Extent(tier)],
+                    "; only optimizer state can, and on the host");
+      }
+  }
   /// A policy that can't be honoured is refused, never passed over.
   void check_provided() const {
-    const auto offload = recipe_.template get<OffloadSlot>();
     const auto quantizer = recipe_.template get<QuantizerSlot>();
     for (const Bundle& b : bundles_.all()) {
-      for (const Kind kind : {Kind::weights, Kind::gradients, Kind::state, Kind::activations})
-        if (const Tier tier = offload.rests(kind, b.kind); tier != Tier::device)
-          fail<109>("the offload policy lets something of ", b.segments.front().path, " rest on the ", tier == Tier::host ? "host" : "disk",
-                    "; only the device is provided");
       for (const QuantSite site : {QuantSite::rest, QuantSite::gather, QuantSite::reduction, QuantSite::cache})
         if (quantizer.codec(site, b.kind)) fail<109>("the quantizer gives a codec for ", b.segments.front().path, "; no site packs values");
     }

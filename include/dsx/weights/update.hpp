@@ -1,0 +1,61 @@
+// SPDX-FileCopyrightText: dsx contributors
+// SPDX-License-Identifier: Apache-2.0
+/// Updates a bundle where its optimizer state rests: what else the update reads is copied there, new weights are copied back.
+///
+///     update_where_state_rests(session, bundle, [&](Bundle& b) { optimizer.update(b, verdict, mesh); });
+///
+/// The optimizer notices nothing: off the device scratch is the host's, and kernels run there.
+#pragma once
+
+#include <dsx/weights/bundle.hpp>
+
+#include <optional>
+
+namespace dsx {
+
+namespace detail {
+
+/// Shows another view under a name for a while.
+class [[nodiscard]] Instead {
+ public:
+  Instead(View& name, const View& other) : name_{&name}, before_{std::exchange(name, other)} {}
+  Instead(const Instead&) = delete;
+  Instead& operator=(const Instead&) = delete;
+  ~Instead() { *name_ = before_; }
+
+ private:
+  View* name_;
+  View before_;
+};
+
+void with_states(const Memory& memory, Bundle& b, auto& f, Extent i = 0) {
+  if (i == b.states.size()) return f();
+  const OpenedHere state{memory, b.states[i], Access::update};
+  with_states(memory, b, f, i + 1);
+}
+
+}  // namespace detail
+
+void update_where_state_rests(Session& session, Bundle& b, auto update) {
+  const auto off_device = [&](Kind kind) { return b.tier(kind) != Tier::device; };
+  const bool at_host = off_device(Kind::state);
+  if (!at_host && !off_device(Kind::gradients) && !off_device(Kind::weights)) return update(b);
+  Memory& memory = session.memory;
+  std::optional<HostScope> host;
+  if (at_host) host.emplace(session);
+  const ScratchScope scope{memory};
+
+  const OpenedHere master{memory, b.own_master, Access::update};
+  const Opened gradient{memory, b.reduced, Access::read}, slice{memory, b.slice(), Access::update};
+  View reduced = gradient.view(), updated = slice.view();
+  if (off_device(Kind::gradients) != at_host) session.move(b.reduced, reduced = memory.scratch.take(b.reduced.shape, b.reduced.element));
+  const bool brought_back = off_device(Kind::weights) != at_host;
+  if (brought_back) updated = b.elements.value == b.elements.master ? b.own_master : memory.scratch.take(updated.shape, updated.element);
+
+  const detail::Instead reduced_here{b.reduced, reduced}, updated_here{b.updated, updated};
+  const auto run = [&] { update(b); };
+  detail::with_states(memory, b, run);
+  if (brought_back) session.move(updated, slice.view());
+}
+
+}  // namespace dsx
