@@ -53,6 +53,15 @@ void in_all_layouts(const Tiers& rests) {
 
 TEST_CASE("optimizer state on the host: the update runs there, with the bits of the device's") { in_all_layouts({device, device, host, device}); }
 
+TEST_CASE("gradients on the host are added up there, with the bits of the device's") { in_all_layouts({device, host, device, device}); }
+TEST_CASE("weights on the host come to the device unit by unit, with the bits of the device's") { in_all_layouts({host, device, device, device}); }
+TEST_CASE("kinds on the host together have the bits of the device's") {
+  in_all_layouts({device, host, host, device});
+  in_all_layouts({host, device, host, device});
+  in_all_layouts({host, host, device, device});
+  in_all_layouts({host, host, host, device});
+}
+
 TEST_CASE("twenty steps with optimizer state on the host equal one rank") {
   const Run one = train({.rule = Rule::adamw});
   for (Cell c : {Cell{Sharding::replicate, {}, Schedule::single, 1, false, Rule::adamw},

@@ -174,9 +174,9 @@ TEST_CASE("a policy that asks for what isn't provided is refused, not passed ove
       return refusal({}, model, AnyRecipe{AnySharding{}, AnySchedule{}, AnyOffload{Elsewhere{kind, tier}}, AnyPrecision{}, AnyRecompute{}});
     };
     CHECK(with(Tier::device) == "nothing");
-    if (kind == Kind::state) CHECK(with(Tier::host) == "nothing");
-    else CHECK(with(Tier::host) == "dsx-E109: the offload policy lets something of e.tokens rest on the host; only optimizer state can, and on the host");
-    CHECK(with(Tier::disk) == "dsx-E109: the offload policy lets something of e.tokens rest on the disk; only optimizer state can, and on the host");
+    if (kind != Kind::activations) CHECK(with(Tier::host) == "nothing");
+    else CHECK(with(Tier::host) == "dsx-E109: the offload policy lets something of e.tokens rest on the host; only weights, gradients and optimizer state can, and on the host");
+    CHECK(with(Tier::disk) == "dsx-E109: the offload policy lets something of e.tokens rest on the disk; only weights, gradients and optimizer state can, and on the host");
   }
   const auto with = [&](int site, bool fixed, bool cuts) {
     const auto branch = Sequential{Named{"e", Embedding{vocabulary, length, width}}, Named{"branch", Branch{}}, Named{"h", Head{vocabulary, width}}};

@@ -50,6 +50,7 @@ struct Bundle {
 
   View rest{}, near{};               // weights between uses, and between forward and backward if elsewhere
   View gradient{}, gradient_part{};  // of one backward, summed over micro-batches
+  View gradient_at_rest{};           // one that is kept whole, where it rests off the device
   View reduced{};                    // at the end of a step: the gradient of this rank's state
   View own_master{};                 // the master of `mine` where its element or its tier isn't the weights'
   View updated{};                    // while an update runs elsewhere than the weights rest: where its result goes
@@ -58,6 +59,7 @@ struct Bundle {
   Range resting{}, mine{}, counted{};
 
   Tier tier(Kind kind) const { return rests[std::size_t(kind)]; }
+  bool away(Kind kind) const { return tier(kind) != Tier::device; }
   bool has_own_master() const { return elements.master != elements.value || tier(Kind::state) != tier(Kind::weights); }
   /// This rank's slice of the weights at rest.
   View slice() const { return rest.part({mine.begin - resting.begin, mine.end - resting.begin}); }

@@ -116,7 +116,10 @@ class Bundles {
   void fetch(Unit, Direction, bool ahead);
   void reduced(Turn&);
   void start(Bundle&, std::uint64_t seed);
-  void zero_untouched(Bundle&);
+  void bring_gradient(Bundle&, Unit);
+  void zero_untouched(Bundle&, const View& gradient);
+  void add_up(Bundle&, const View& mine);
+  void where_gradients_rest(const Bundle&, const View& gradient, auto f);
   void merge_buffers();
   View tensor(const Bundle& b, Which which) const {
     return which.of == Which::Of::weight ? b.master() : which.of == Which::Of::gradient ? b.reduced : b.states[which.state];
@@ -195,12 +198,13 @@ inline void Bundles::settle(std::uint64_t seed, Extent units) {
     b.resting = part(b, forward), b.mine = part(b, state);
     const Axes replicas = (b.kind.summed_over | Axes::tensor) - state - b.kind.split_over;
     b.counted = b.first_stage ? share(b.mine, mesh_->size(replicas), mesh_->coordinate(replicas)) : Range{};
-    b.rest = memory_->keep(Category::weights, {b.resting.size(), 1}, b.elements.value);
-    if (forward != backward) b.near = memory_->keep(Category::weights, {part(b, backward).size(), 1}, b.elements.value);
+    b.rest = memory_->keep(Category::weights, {b.resting.size(), 1}, b.elements.value, b.tier(Kind::weights));
+    if (forward != backward) b.near = memory_->keep(Category::weights, {part(b, backward).size(), 1}, b.elements.value, b.tier(Kind::weights));
     if (b.kind.trained) {
       if (b.has_own_master()) b.own_master = memory_->keep(Category::state, {b.mine.size(), 1}, b.elements.master, b.tier(Kind::state));
-      if (mesh_->size(gradients) > 1) b.gradient_part = memory_->keep(Category::gradients, {part(b, gradients).size(), 1}, b.elements.gradient);
-      if (b.keeps_gradient()) b.gradient = memory_->keep(Category::gradients, {b.size, 1}, b.elements.gradient);
+      const auto keep = [&](Extent size) { return memory_->keep(Category::gradients, {size, 1}, b.elements.gradient, b.tier(Kind::gradients)); };
+      if (mesh_->size(gradients) > 1) b.gradient_part = keep(part(b, gradients).size());
+      if (b.keeps_gradient()) (b.away(Kind::gradients) ? b.gradient_at_rest : b.gradient) = keep(b.size);
     }
     if (!memory_->dry()) start(b, seed);
     if (b.stages.size() > 1 && b.kind.trained) tied_.push_back(&b);
@@ -245,9 +249,12 @@ inline void Bundles::fetch(Unit unit, Direction direction, bool ahead) {
     const View at_rest = near ? b->near : b->rest;
     const Axes axes = direction == Direction::backward ? b->where.backward : b->where.forward;
     Journey& journey = turn.weights.emplace_back(Journey{b, at_rest});
-    if (mesh_->size(axes) == 1) continue;
+    const bool away = b->away(Kind::weights);
+    if (mesh_->size(axes) == 1 && !away) continue;
     journey.whole = memory_->gathered.take(unit, {b->size, 1}, b->elements.value);
-    journey.lease = mesh_->along(axes).all_gather(at_rest, journey.whole);
+    const View mine = away ? journey.whole.part(part(*b, axes)) : at_rest;
+    if (away) session_->move(at_rest, mine);
+    if (mesh_->size(axes) > 1) journey.lease = mesh_->along(axes).all_gather(mine, journey.whole);
   }
 }
 
@@ -263,13 +270,23 @@ inline void Bundles::acquire(Unit unit, Direction direction, std::optional<Unit>
   for (auto& [bundle, whole, lease] : turn.weights) {
     Bundle& b = *bundle;
     lease.wait();
-    if (!backward && b.where.forward != b.where.backward) session_->launch(kernels::copy, whole.part(part(b, b.where.backward)), b.near);
-    if (backward && b.kind.trained && !b.keeps_gradient()) b.gradient = memory_->reducing.take(unit, {b.size, 1}, b.elements.gradient);
+    if (!backward && b.where.forward != b.where.backward) {
+      const View mine = whole.part(part(b, b.where.backward));
+      b.away(Kind::weights) ? session_->move(mine, b.near) : session_->launch(kernels::copy, mine, b.near);
+    }
+    if (backward && b.kind.trained && (!b.keeps_gradient() || b.away(Kind::gradients))) bring_gradient(b, unit);
     for (Segment& s : b.segments) {
       s.held.weight = whole.part(s.range()).reshaped(s.part.local);
       if (b.kind.trained) s.held.gradient = b.gradient.part(s.range()).reshaped(s.part.local);
     }
   }
+}
+
+/// Room for a gradient while its unit computes; one that has been begun goes on.
+inline void Bundles::bring_gradient(Bundle& b, Unit unit) {
+  b.gradient = memory_->reducing.take(unit, {b.size, 1}, b.elements.gradient);
+  const bool begun = std::any_of(b.segments.begin(), b.segments.end(), [](const Segment& s) { return s.held.touched; });
+  if (begun && b.keeps_gradient()) session_->move(b.gradient_at_rest, b.gradient);
 }
 
 inline void Bundles::release(Unit unit) {
@@ -278,36 +295,52 @@ inline void Bundles::release(Unit unit) {
   memory_->gathered.pop(unit, turn.gathered_before);
 }
 
-inline void Bundles::zero_untouched(Bundle& b) {
+inline void Bundles::zero_untouched(Bundle& b, const View& gradient) {
   Extent end = 0;
   for (Segment& s : b.segments) {
-    if (!std::exchange(s.held.touched, false)) session_->launch(kernels::zero, b.gradient.part(s.range()));
+    if (!std::exchange(s.held.touched, false)) session_->launch(kernels::zero, gradient.part(s.range()));
     end = s.range().end;
   }
-  session_->launch(kernels::zero, b.gradient.part({end, b.size}));
+  session_->launch(kernels::zero, gradient.part({end, b.size}));
 }
 
 inline void Bundles::close(Unit unit) {
   Turn& turn = turn_of(unit);
   turn.closed = unit;
   for (Bundle* b : of_unit_[unit]) {
-    if (b->units.front() != unit || b->gradient_part.size() == 0) continue;  // a tie's uses are summed first
-    zero_untouched(*b);
+    if (b->units.front() != unit || b->gradient_part.size() == 0) {  // a tie's uses are summed first
+      if (b->kind.trained && b->away(Kind::gradients)) session_->move(b->gradient, b->gradient_at_rest);
+      continue;
+    }
+    zero_untouched(*b, b->gradient);
     const View mine = b->gradient.part(part(*b, b->where.gradients));
     turn.gradients.push_back({b, mine, mesh_->along(b->where.gradients).reduce_scatter(b->gradient, mine)});
   }
   // A gradient that is kept whole is written again by the next micro-batch's last use, whichever unit that is.
   const bool waits = std::any_of(turn.gradients.begin(), turn.gradients.end(), [](const Journey& j) {
-    return !j.bundle->where.ahead || j.bundle->keeps_gradient();
+    return !j.bundle->where.ahead || (j.bundle->keeps_gradient() && !j.bundle->away(Kind::gradients));
   });
   if (waits) reduced(turn);
+}
+
+/// One micro-batch's part of a gradient, added up where the sum rests.
+inline void Bundles::add_up(Bundle& b, const View& mine) {
+  const bool begun = std::exchange(b.part_touched, true);
+  if (!b.away(Kind::gradients)) return session_->launch(kernels::pass_on, mine, Grad{b.gradient_part, begun});
+  if (!begun) return session_->move(mine, b.gradient_part);
+  const HostScope host{*session_};
+  const ScratchScope scope{*memory_};
+  const View here = memory_->scratch.take(mine.shape, mine.element);
+  session_->move(mine, here);
+  const Opened sum{*memory_, b.gradient_part, Access::update};
+  session_->launch(kernels::pass_on, here, Grad{sum.view(), true});
 }
 
 /// The gradients that set off have come: they are added up over micro-batches.
 inline void Bundles::reduced(Turn& turn) {
   for (auto& [b, mine, lease] : turn.gradients) {
     lease.wait();
-    session_->launch(kernels::pass_on, mine, Grad{b->gradient_part, std::exchange(b->part_touched, true)});
+    add_up(*b, mine);
   }
   turn.gradients.clear(), turn.closed.reset();
   memory_->reducing.pop(Extent(&turn - turns_.data()), turn.reducing_before);
@@ -336,23 +369,36 @@ inline void Bundles::finish() {
   for (Bundle& b : bundles_) {
     if (!b.kind.trained) continue;
     const bool in_parts = b.gradient_part.size() != 0;
-    if (!in_parts) zero_untouched(b);
-    b.reduced = in_parts ? b.gradient_part : b.gradient;
-    if (const Axes axes = b.where.state - b.where.gradients; mesh_->size(axes) > 1) {
-      const View mine = b.reduced.part(mesh_->part(axes, b.reduced.size()));
-      mesh_->along(axes).reduce_scatter(b.reduced, mine).wait();
-      b.reduced = mine;
-    }
-    for (const Axes axes : {(b.kind.summed_over - Axes::tensor) - b.where.state, b.kind.summed_over & Axes::tensor})
-      if (mesh_->size(axes) > 1) mesh_->along(axes).all_reduce(b.reduced).wait();
+    const View kept = in_parts ? b.gradient_part : b.away(Kind::gradients) ? b.gradient_at_rest : b.gradient;
+    Range mine{0, kept.size()};
+    where_gradients_rest(b, kept, [&](View here) {
+      if (!in_parts) zero_untouched(b, here);
+      if (const Axes axes = b.where.state - b.where.gradients; mesh_->size(axes) > 1) {
+        mine = mesh_->part(axes, here.size());
+        mesh_->along(axes).reduce_scatter(here, here.part(mine)).wait();
+        here = here.part(mine);
+      }
+      for (const Axes axes : {(b.kind.summed_over - Axes::tensor) - b.where.state, b.kind.summed_over & Axes::tensor})
+        if (mesh_->size(axes) > 1) mesh_->along(axes).all_reduce(here).wait();
+    });
+    b.reduced = kept.part(mine);
   }
-  for (Bundle* b : tied_) b->stages.all_reduce(b->reduced).wait();
+  for (Bundle* b : tied_) where_gradients_rest(*b, b->reduced, [&](const View& here) { b->stages.all_reduce(here).wait(); });
+}
+
+/// f(gradient) with a gradient that rests off the device open, and kernels on the host.
+void Bundles::where_gradients_rest(const Bundle& b, const View& gradient, auto f) {
+  std::optional<HostScope> host;
+  if (b.away(Kind::gradients)) host.emplace(*session_);
+  f(Opened{*memory_, gradient, Access::update}.view());
 }
 
 inline void Bundles::publish() {
   for (Bundle& b : bundles_)
-    if (const Axes axes = b.where.state - b.where.forward; b.kind.trained && mesh_->size(axes) > 1)
+    if (const Axes axes = b.where.state - b.where.forward; b.kind.trained && mesh_->size(axes) > 1) {
+      const OpenedHere open{*memory_, b.rest, Access::update};
       mesh_->along(axes).all_gather(b.weight_of_state(), b.rest).wait();
+    }
   merge_buffers();
 }
 

@@ -37,9 +37,8 @@ void with_states(const Memory& memory, Bundle& b, auto& f, Extent i = 0) {
 }  // namespace detail
 
 void update_where_state_rests(Session& session, Bundle& b, auto update) {
-  const auto off_device = [&](Kind kind) { return b.tier(kind) != Tier::device; };
-  const bool at_host = off_device(Kind::state);
-  if (!at_host && !off_device(Kind::gradients) && !off_device(Kind::weights)) return update(b);
+  const bool at_host = b.away(Kind::state);
+  if (!at_host && !b.away(Kind::gradients) && !b.away(Kind::weights)) return update(b);
   Memory& memory = session.memory;
   std::optional<HostScope> host;
   if (at_host) host.emplace(session);
@@ -48,8 +47,8 @@ void update_where_state_rests(Session& session, Bundle& b, auto update) {
   const OpenedHere master{memory, b.own_master, Access::update};
   const Opened gradient{memory, b.reduced, Access::read}, slice{memory, b.slice(), Access::update};
   View reduced = gradient.view(), updated = slice.view();
-  if (off_device(Kind::gradients) != at_host) session.move(b.reduced, reduced = memory.scratch.take(b.reduced.shape, b.reduced.element));
-  const bool brought_back = off_device(Kind::weights) != at_host;
+  if (b.away(Kind::gradients) != at_host) session.move(b.reduced, reduced = memory.scratch.take(b.reduced.shape, b.reduced.element));
+  const bool brought_back = b.away(Kind::weights) != at_host;
   if (brought_back) updated = b.elements.value == b.elements.master ? b.own_master : memory.scratch.take(updated.shape, updated.element);
 
   const detail::Instead reduced_here{b.reduced, reduced}, updated_here{b.updated, updated};

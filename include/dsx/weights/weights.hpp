@@ -176,9 +176,9 @@ class Weights {
     for (Bundle& b : bundles_.all())
       for (const Kind kind : {Kind::weights, Kind::gradients, Kind::state, Kind::activations}) {
         const Tier tier = b.rests[Extent(kind)] = offload.rests(kind, b.kind);
-        if (tier == Tier::disk || (tier == Tier::host && kind != Kind::state))
+        if (tier == Tier::disk || (tier == Tier::host && kind == Kind::activations))
           fail<109>("the offload policy lets something of ", b.segments.front().path, " rest on the ", tier_names[Extent(tier)],
-                    "; only optimizer state can, and on the host");
+                    "; only weights, gradients and optimizer state can, and on the host");
       }
   }
   /// A policy that can't be honoured is refused, never passed over.
