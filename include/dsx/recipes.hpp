@@ -26,9 +26,10 @@ struct RecipeName {
   PolicyTag tag;
   void (*choose)(AnyPolicies&);
 };
-template <Policy P>
+/// The policy is P{fields...}.
+template <Policy P, auto... fields>
 constexpr RecipeName recipe_name(std::string_view name, std::string_view text) {
-  return {name, text, tag_of<P>(), [](AnyPolicies& all) { std::get<typename Identity<typename P::Slot>::any>(all) = P{}; }};
+  return {name, text, tag_of<P>(), [](AnyPolicies& all) { std::get<typename Identity<typename P::Slot>::any>(all) = P{fields...}; }};
 }
 
 inline constexpr RecipeName recipe_names[] = {
@@ -44,6 +45,13 @@ inline constexpr RecipeName recipe_names[] = {
     recipe_name<Interleaved<2>>("interleaved", "interleaved 1F1B: two chunks a stage, half the bubble"),
     recipe_name<Resident>("resident", "everything rests where kernels run"),
     recipe_name<Rest<OptimizerState>>("host_state", "master weights and moments rest on the host, where the update runs"),
+    recipe_name<Rest<Gradients>>("host_gradients", "gradients rest on the host, where micro-batches add up"),
+    recipe_name<Rest<OptimizerState, Gradients>>("host_optimizer", "state and gradients rest on the host"),
+    recipe_name<Rest<Parameters>>("host_weights", "weights rest on the host and come unit by unit"),
+    recipe_name<Rest<Activations>>("host_activations", "what backward reads rests on the host until then"),
+    recipe_name<Rest<OptimizerState, Gradients, Parameters, Activations>>("host", "everything rests on the host"),
+    recipe_name<Rest<OptimizerState>, Tier::disk>("disk_state", "master weights and moments rest in a file"),
+    recipe_name<Rest<OptimizerState, Gradients, Parameters, Activations>, Tier::disk>("disk", "everything rests in a file"),
     recipe_name<FullPrecision>("full", "nothing is packed, at rest or on its way"),
     recipe_name<Fp32>("fp32", "values, weights and gradients in fp32"),
     recipe_name<Bf16>("bf16", "values and weights in bfloat16, master weights and gradients in fp32"),

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: dsx contributors
 // SPDX-License-Identifier: Apache-2.0
-/// The bounded device, and memory of the host that is closed between uses.
-#include <dsx/place/device_budget.hpp>
+/// Bounded memory, and memory of the host that is closed between uses.
+#include <dsx/place/bounded_memory.hpp>
 #include <dsx/place/offloaded.hpp>
 
 #include <sys/mman.h>
@@ -25,22 +25,18 @@ void* mapped(Extent bytes, int protection) {
 
 }  // namespace
 
-DeviceBudget::DeviceBudget(Place place, Extent bytes) : MemoryResource{place}, memory_{nullptr}, bytes_{bytes}, free_{{0, bytes}} {
+BoundedMemory::BoundedMemory(Place place, Extent bytes) : MemoryResource{place}, memory_{nullptr}, bytes_{bytes}, free_{{0, bytes}} {
   if (place != Place::cpu) fail<818>("a bound of ", bytes, " bytes is asked for memory at ", name_of(place), "; only the CPU's can have one");
   memory_ = static_cast<std::byte*>(mapped(round_up(bytes, page), PROT_READ | PROT_WRITE));
 }
-DeviceBudget::~DeviceBudget() {
+BoundedMemory::~BoundedMemory() {
   if (memory_) munmap(memory_, round_up(bytes_, page));
 }
 
-void* DeviceBudget::allocate(Extent bytes, Extent alignment) {
-  Extent largest = 0;
+void* BoundedMemory::try_allocate(Extent bytes, Extent alignment) {
   for (auto piece = free_.begin(); piece != free_.end(); ++piece) {
     const Extent begin = round_up(piece->begin, alignment);
-    if (begin > piece->end || piece->end - begin < bytes) {
-      largest = std::max(largest, piece->size());
-      continue;
-    }
+    if (begin > piece->end || piece->end - begin < bytes) continue;
     const Range before{piece->begin, begin}, behind{begin + bytes, piece->end};
     piece = free_.erase(piece);
     if (behind.size() > 0) piece = free_.insert(piece, behind);
@@ -48,10 +44,17 @@ void* DeviceBudget::allocate(Extent bytes, Extent alignment) {
     taken_ += bytes;
     return memory_ + begin;
   }
+  return nullptr;
+}
+
+void* BoundedMemory::allocate(Extent bytes, Extent alignment) {
+  if (void* const memory = try_allocate(bytes, alignment)) return memory;
+  Extent largest = 0;
+  for (const Range& piece : free_) largest = std::max(largest, piece.size());
   fail<817>(bytes, " bytes don't fit on a device of ", bytes_, ", of which ", taken_, " are taken; the largest free piece has ", largest);
 }
 
-void DeviceBudget::deallocate(void* memory, Extent bytes) noexcept {
+void BoundedMemory::deallocate(void* memory, Extent bytes) noexcept {
   if (!memory) return;
   taken_ -= bytes;
   const Extent begin = Extent(static_cast<std::byte*>(memory) - memory_);
@@ -62,7 +65,7 @@ void DeviceBudget::deallocate(void* memory, Extent bytes) noexcept {
     if (const auto before = next - 1; before->end == next->begin) before->end = next->end, free_.erase(next);
 }
 
-void DeviceBudget::check(const View& v, bool at_host) const {
+void BoundedMemory::check(const View& v, bool at_host) const {
   if (!v.data || v.bytes() == 0 || (at_host ? !meets(v.data, v.bytes()) : holds(v.data, v.bytes()))) return;
   char there[32], here[32];
   std::snprintf(there, sizeof there, "%p", v.data), std::snprintf(here, sizeof here, "%p", static_cast<const void*>(memory_));

@@ -15,7 +15,7 @@ using namespace toy;
 namespace {
 
 using Tiers = std::array<Tier, kinds>;  // weights, gradients, state, activations
-constexpr Tier device = Tier::device, host = Tier::host;
+constexpr Tier device = Tier::device, host = Tier::host, disk = Tier::disk;
 constexpr Extent few = 4;
 
 /// A cell with and without offload: the same bits, bytes as planned, each kind where it should rest.
@@ -55,11 +55,25 @@ TEST_CASE("optimizer state on the host: the update runs there, with the bits of 
 
 TEST_CASE("gradients on the host are added up there, with the bits of the device's") { in_all_layouts({device, host, device, device}); }
 TEST_CASE("weights on the host come to the device unit by unit, with the bits of the device's") { in_all_layouts({host, device, device, device}); }
+TEST_CASE("saved activations on the host come back before backward, with the bits of the device's") { in_all_layouts({device, device, device, host}); }
 TEST_CASE("kinds on the host together have the bits of the device's") {
   in_all_layouts({device, host, host, device});
   in_all_layouts({host, device, host, device});
   in_all_layouts({host, host, device, device});
-  in_all_layouts({host, host, host, device});
+  in_all_layouts({host, host, host, host});
+}
+
+TEST_CASE("each kind on the disk has the bits of the device's") {
+  for (Extent kind = 0; kind < kinds; ++kind) {
+    Tiers rests{};
+    rests[kind] = disk;
+    in_all_layouts(rests);
+  }
+}
+TEST_CASE("kinds on the disk, the host and the device together have the bits of the device's") {
+  in_all_layouts({disk, disk, disk, disk});
+  in_all_layouts({host, disk, disk, host});
+  in_all_layouts({device, host, disk, disk});
 }
 
 TEST_CASE("twenty steps with optimizer state on the host equal one rank") {

@@ -46,6 +46,8 @@ struct GivenTiers {
   using Slot = OffloadSlot;
   std::array<Tier, kinds> chosen;
   Tier rests(Kind kind, const ParameterInfo&) const { return chosen[Extent(kind)]; }
+  DiskOptions disk() const { return {.resident_bytes = pool}; }
+  static constexpr Extent pool = 128_KiB;
 };
 
 inline AnyRecipe recipe_of(const Cell& c) {
@@ -174,7 +176,7 @@ void train_rank(Session& session, const Cell& c, const Recipe& recipe, Extent co
     }
     if (session.is_root()) run.losses.push_back(v.loss), run.norms.push_back(std::sqrt(v.squared_norm));
   }
-  if (const DeviceBudget* device = session.memory.budget(); device && device->taken() < dry.memory.peak_bytes())
+  if (const BoundedMemory* device = session.memory.budget(); device && device->taken() < dry.memory.peak_bytes())
     complaints.add("BYTES: rank ", session.rank(), ": ", device->taken(), " bytes of the device are taken, the plan said ", dry.memory.peak_bytes());
   check_bytes(c, session.memory, dry.memory, session.rank(), complaints);
   for (const ParameterRecord& r : weights.records()) {

@@ -98,13 +98,6 @@ std::string refusal(const Degrees& degrees, const Model& model) {
   return refusal(degrees, model, Layout{}.recipe());
 }
 
-/// Lets one kind rest elsewhere than on the device.
-struct Elsewhere {
-  using Slot = OffloadSlot;
-  Kind kind;
-  Tier tier;
-  Tier rests(Kind k, const ParameterInfo&) const { return k == kind ? tier : Tier::device; }
-};
 /// Gives a codec at one site, for matrices.
 struct Packs {
   using Slot = QuantizerSlot;
@@ -168,16 +161,6 @@ TEST_CASE("a parameter or a buffer that its layer's parts() doesn't name is refu
 }
 
 TEST_CASE("a policy that asks for what isn't provided is refused, not passed over: dsx-E109") {
-  const auto model = model_with({});
-  for (const Kind kind : {Kind::weights, Kind::gradients, Kind::state, Kind::activations}) {
-    const auto with = [&](Tier tier) {
-      return refusal({}, model, AnyRecipe{AnySharding{}, AnySchedule{}, AnyOffload{Elsewhere{kind, tier}}, AnyPrecision{}, AnyRecompute{}});
-    };
-    CHECK(with(Tier::device) == "nothing");
-    if (kind != Kind::activations) CHECK(with(Tier::host) == "nothing");
-    else CHECK(with(Tier::host) == "dsx-E109: the offload policy lets something of e.tokens rest on the host; only weights, gradients and optimizer state can, and on the host");
-    CHECK(with(Tier::disk) == "dsx-E109: the offload policy lets something of e.tokens rest on the disk; only weights, gradients and optimizer state can, and on the host");
-  }
   const auto with = [&](int site, bool fixed, bool cuts) {
     const auto branch = Sequential{Named{"e", Embedding{vocabulary, length, width}}, Named{"branch", Branch{}}, Named{"h", Head{vocabulary, width}}};
     return refusal({}, branch, Recipe{Packs{site}, Grains{fixed}, Exchanges{cuts}});

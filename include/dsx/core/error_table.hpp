@@ -146,6 +146,12 @@ inline constexpr ErrorEntry error_table[] = {
     {809, "operands of a kernel at two places"},
     {817, "more memory than the device's bound leaves"},
     {818, "a kernel's argument lies outside of the bounded device"},
+    {819, "a folder for what rests on the disk that can't be used"},
+    {820, "a file for what rests on the disk that can't be made"},
+    {821, "a disk without room for what should rest there"},
+    {822, "more of the disk open at once than may be in memory"},
+    {823, "a file of what rests on the disk that was cut off"},
+    {824, "a file of what rests on the disk that can't be read or written"},
     {810, "a library for matrix products that this build doesn't have"},
     // clang-format on
 };

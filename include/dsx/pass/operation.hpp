@@ -61,10 +61,12 @@ struct Binding {
 
 /// Where a node's value lives. The construction-time dry run finds out.
 struct Life {
-  Unit made = 0, last = 0;
+  Unit made = 0, last = 0, last_in_backward = 0;  // units that read it
   bool read_in_backward = false, leaves = false;
   bool recomputed = false;  // backward reads what its operation, played again, gives; then it dies with its unit
   bool read_elsewhere() const { return read_in_backward || leaves || last > made; }
+  /// Saved, and nobody but its unit and the next one reads it.
+  bool near() const { return read_in_backward && !leaves && last <= made + 1 && last_in_backward <= made + 1; }
   enum class Where { saved, scratch, carried };
   Where where() const { return read_in_backward ? Where::saved : leaves || last > made ? Where::carried : Where::scratch; }
 };

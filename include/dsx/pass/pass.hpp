@@ -17,6 +17,7 @@
 #include <dsx/pass/distribution.hpp>
 #include <dsx/pass/operation.hpp>
 #include <dsx/pass/parameter.hpp>
+#include <dsx/pass/saved_window.hpp>
 
 #include <cstring>
 #include <utility>
@@ -29,6 +30,7 @@ struct PassOptions {
   Element element = Element::f32;  // of values
   std::uint64_t seed = 0;          // of dropout
   bool recording = true;           // else an evaluation: no tape, no dropout
+  Tier saved = Tier::device;       // where what backward reads rests until then
 };
 
 class Pass {
@@ -37,6 +39,7 @@ class Pass {
       : saved{mesh.session().memory.stack(Category::saved)},
         recording{options.recording},
         training{options.recording},
+        window_{mesh.session(), options.saved},
         mesh_{&mesh},
         memory_{&mesh.session().memory},
         lives_{&lives},
@@ -166,17 +169,23 @@ class Pass {
     scratch_base_ = memory_->scratch.top();  // what enters the stage may lie above it, and goes with the first unit
     rows_ = {batch.bound, dry() ? batch.bound : batch.live(), batch.row_ids.data(), &batch_.sequences}, token_split_ = mesh_->token_split();
     if (rows_.live > rows_.bound) fail<304>("a micro-batch of ", rows_.live, " rows; the plan holds ", rows_.bound);
+    window_.open(first);
   }
   void enter(Unit unit, Binding& binding) {
     unit_ = unit, binding_ = &binding, ordinal_ = 0;
+    window_.enter(unit);
     marks_.push_back(mark());
   }
   void leave_unit();
   void pull_unit(Unit, Binding&);  // backward through the unit entered last
   void keep(Node n) { life(n).leaves = true; }
   void lend(Lease lease) { leases_.push_back(std::move(lease)); }
+  void park() { window_.park(); }  // forward has ended, and other passes go on
   void close();
   void abandon();  // closes after an exception, in whatever state it left the pass
+  void forget_peaks() { saved.forget_peak(), window_.forget_peak(); }
+  /// Makes room for what is saved, as a dry twin used it.
+  void plan_as(const Pass& twin) { saved.reserve(twin.saved.peak()), window_.plan_as(twin.window_); }
 
   double flops = 0, loss = 0;
   Stack saved;  // what backward reads
@@ -198,7 +207,7 @@ class Pass {
     View live(View v) const { return v.rows({0, rows.live}); }
   };
   struct Mark {
-    Extent entries, nodes, saved;
+    Extent entries, nodes, saved, window;
   };
   struct Entry {
     void (*pull)(Pass&, const std::byte*);
@@ -265,7 +274,7 @@ class Pass {
     if (slot >= binding_->buffers.size()) fail<412>("unit ", unit_, " uses a buffer that no parts() names");
     return *binding_->buffers[slot];
   }
-  Mark mark() const { return {tape_.size(), nodes_.size(), saved.top()}; }
+  Mark mark() const { return {tape_.size(), nodes_.size(), saved.top(), window_.top(unit_)}; }
   void pull_to(const Mark&);
   void forget(const Mark&);
   void release(NodeInfo&);
@@ -277,6 +286,7 @@ class Pass {
   template <class F, class In, class Out>
   friend struct Recomputed;
 
+  SavedWindow window_;
   const Mesh* mesh_;
   Memory* memory_;
   Lifetimes* lives_;
@@ -301,12 +311,14 @@ class Pass {
 
 inline Node Pass::make(const Rows& rows, Extent columns, Element element) {
   const Extent birth = births_++;
-  if (!lives_->known && lives_->of.size() <= birth) lives_->of.push_back({.made = unit_, .last = unit_});
+  if (!lives_->known && lives_->of.size() <= birth) lives_->of.push_back({.made = unit_, .last = unit_, .last_in_backward = unit_});
   const auto where = lives_->known ? lives_->of[birth].where() : Life::Where::saved;
   NodeInfo info{.rows = rows, .birth = birth, .source = Node(nodes_.size())};
   const Shape shape{rows.bound, columns};
   switch (where) {
-    case Life::Where::saved: info.value = saved.take(shape, element); break;
+    case Life::Where::saved:
+      info.value = window_.used() && lives_->known && lives_->of[birth].near() ? window_.take(unit_, shape, element) : saved.take(shape, element);
+      break;
     case Life::Where::scratch: info.value = memory_->scratch.take(shape, element); break;
     case Life::Where::carried: info.value = memory_->carried.take(shape, element), info.carries_value = true; break;
   }
@@ -330,7 +342,7 @@ inline View Pass::view(Node n) {
 inline void Pass::read_again(Node n) {
   const bool of_this_unit = n >= marks_.back().nodes;
   if (nodes_[n].producer == kept || !of_this_unit || !tape_[nodes_[n].producer].replay) {
-    if (!lives_->known) life(n).read_in_backward = true;
+    if (Life& l = life(n); !lives_->known) l.read_in_backward = true, l.last_in_backward = std::max(l.last_in_backward, unit_);
   } else if (!nodes_[n].again) {
     const Entry entry = tape_[nodes_[n].producer];
     entry.replay(*this, operations_.data() + entry.begin);
@@ -377,6 +389,7 @@ inline void Pass::release(NodeInfo& node) {
 
 inline void Pass::leave_unit() {
   memory_->scratch.pop(scratch_base_);
+  window_.leave(unit_);
   for (NodeInfo& node : nodes_) {
     const Life& life = lives_->of[node.birth];
     if (node.carries_value && !life.leaves && life.last <= unit_) release(node);
@@ -395,7 +408,7 @@ inline void Pass::pull_to(const Mark& mark) {
 inline void Pass::forget(const Mark& mark) {
   for (Extent n = mark.nodes; n < nodes_.size(); ++n) release(nodes_[n]);
   nodes_.resize(mark.nodes);
-  saved.pop(mark.saved);
+  saved.pop(mark.saved), window_.pop(unit_, mark.window);
 }
 
 inline void Pass::pull_unit(Unit unit, Binding& binding) {
@@ -403,17 +416,21 @@ inline void Pass::pull_unit(Unit unit, Binding& binding) {
   if (!lives_->known)  // later units have been pulled: who reads what is known but for this unit's own backward
     for (Node n = marks_.back().nodes; n < nodes_.size(); ++n)
       if (nodes_[n].producer != kept && life(n).read_elsewhere()) tape_[nodes_[n].producer].replay = nullptr;
+  window_.bring(unit);
+  if (unit > 0) window_.bring(unit - 1);
+  if (unit > 1) window_.ahead(unit - 2);
   const auto scope = scratch_scope();
   pull_to(marks_.back());
   pulling_ = false;
   forget(marks_.back());
   marks_.pop_back();
+  window_.drop(unit);
 }
 
 inline void Pass::close() {
   for (Lease& lease : leases_) lease.wait();
   leases_.clear(), marks_.clear();
-  forget({0, 0, 0});
+  forget({0, 0, 0, 0}), window_.clear();
   tape_.clear(), operations_.clear();
   births_ = 0, flops = 0, loss = 0;
 }

@@ -9,12 +9,14 @@
 ///     View t = memory.scratch.take({rows, 64}, Element::f32);
 #pragma once
 
-#include <dsx/place/device_budget.hpp>
+#include <dsx/place/bounded_memory.hpp>
+#include <dsx/place/disk.hpp>
 #include <dsx/place/offloaded.hpp>
 
 #include <algorithm>
 #include <array>
 #include <memory>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -105,6 +107,11 @@ class DoubleStack {
     return {from_ ? block_.data() + begin : nullptr, shape, element, place_, nullptr};
   }
   Extent top(Extent turn) const { return tops_[turn % 2]; }
+  /// All that is taken at one end, as bytes.
+  View taken(Extent turn) const {
+    const Extent top = tops_[turn % 2];
+    return {from_ ? block_.data() + (turn % 2 == 0 ? 0 : capacity_ - top) : nullptr, {top, 1}, Element::u8, place_, nullptr};
+  }
   void pop(Extent turn, Extent top) { tops_[turn % 2] = top; }
   Extent peak() const { return peak_; }
   void forget_peak() { tally_->drop(peak_), peak_ = 0; }
@@ -185,7 +192,7 @@ class Memory {
       : place_{place},
         stream_{&stream},
         dry_{dry},
-        budget_{!dry && options.device_bytes > 0 ? std::make_unique<DeviceBudget>(place, options.device_bytes) : nullptr},
+        budget_{!dry && options.device_bytes > 0 ? std::make_unique<BoundedMemory>(place, options.device_bytes) : nullptr},
         host_{dry ? nullptr : offloaded_to_host(place)} {}
   Memory(const Memory&) = delete;
   Memory& operator=(const Memory&) = delete;
@@ -211,13 +218,13 @@ class Memory {
   }
   /// Forgets the arenas' use since `before` was read: of a dry step that only learned.
   void forget_since(const Peaks& before) {
-    gathered.forget_peak(), reducing.forget_peak();
+    gathered.forget_peak(), reducing.forget_peak(), saved_window.forget_peak();
     for (Extent i = 0; i < before.size(); ++i) tallies_[i].peak = std::max(before[i], tallies_[i].now);
     scratch.forget_peak(), host_scratch.forget_peak(), carried.forget_peak();
   }
   /// Makes the arenas large enough for what a dry twin used.
   void reserve_as(const Memory& twin) {
-    gathered.reserve(twin.gathered.peak()), reducing.reserve(twin.reducing.peak());
+    gathered.reserve(twin.gathered.peak()), reducing.reserve(twin.reducing.peak()), saved_window.reserve(twin.saved_window.peak());
     scratch.reserve(twin.scratch.peak()), host_scratch.reserve(twin.host_scratch.peak()), carried.reserve(twin.carried.peak());
   }
 
@@ -237,9 +244,24 @@ class Memory {
     std::erase_if(kept_, [&](const Block& b) { return b.data() == v.data && v.data; });
   }
   /// What takes care of a view that rests off the device; none for others, and dry.
-  Offloaded* offloaded(const View& v) const { return host_ && host_->holds(v.data) ? host_.get() : nullptr; }
+  Offloaded* offloaded(const View& v) const {
+    if (host_ && host_->holds(v.data)) return host_.get();
+    return disk_ && disk_->holds(v.data) ? disk_.get() : nullptr;
+  }
+  /// What rests off the device will be opened soon.
+  void ahead(const View& v) const {
+    if (Offloaded* const by = offloaded(v)) by->ahead(v.data, v.bytes());
+  }
+  /// From now on something may rest on the disk. There is one a session: another folder is refused, as dsx-E819.
+  void use_disk(const DiskOptions& options) {
+    if (disk_folder_ && *disk_folder_ != options.folder)
+      fail<819>("what rests on the disk lies in \"", *disk_folder_, "\" already; a session has one folder, and \"", options.folder, "\" is asked for");
+    if (std::exchange(disk_folder_, options.folder)) return;
+    tally(Category::scratch, Tier::host).add(options.resident_bytes);  // the pool
+    if (!dry_) disk_ = offloaded_to_disk(options);
+  }
   /// The one mapping that is the device, where its bytes are bounded.
-  const DeviceBudget* budget() const { return budget_.get(); }
+  const BoundedMemory* budget() const { return budget_.get(); }
 
   /// Until it is called again with `false`, scratch is the host's: for an update that runs there.
   void turn_to_host(bool at_host) {
@@ -253,6 +275,7 @@ class Memory {
   MemoryResource* from(Tier tier) const {
     if (dry_) return nullptr;
     if (tier == Tier::host) return host_.get();
+    if (tier == Tier::disk) return disk_.get();
     return budget_ ? budget_.get() : &resource(place_, tier);
   }
   MemoryResource* open_host() const { return dry_ ? nullptr : &resource(place_, Tier::host); }
@@ -260,14 +283,16 @@ class Memory {
   Place place_;
   const Stream* stream_;
   bool dry_, at_host_ = false;
-  std::unique_ptr<DeviceBudget> budget_;
-  std::unique_ptr<Offloaded> host_;
+  std::unique_ptr<BoundedMemory> budget_;
+  std::unique_ptr<Offloaded> host_, disk_{};
+  std::optional<std::string> disk_folder_{};
   std::array<Tally, tiers * categories> tallies_{};
   std::vector<Block> kept_{};
 
  public:
   DoubleStack gathered{tally(Category::gathered), place_, from(Tier::device)};  // weights of the unit that computes and of the next one
   DoubleStack reducing{tally(Category::gathered), place_, from(Tier::device)};  // gradients of the unit that computes and of the last one
+  DoubleStack saved_window{tally(Category::saved), place_, from(Tier::device)};  // what is saved of two neighbours, where more rests elsewhere
   Stack scratch = stack(Category::scratch);
   Stack host_scratch{tally(Category::scratch, Tier::host), Place::cpu, open_host()};  // of updates that run there, never closed
   Pool carried{tally(Category::carried), place_, from(Tier::device)};

@@ -8,6 +8,7 @@
 /// Law (tests/laws/offload_laws.hpp): where something rests never changes the bits that come back.
 #pragma once
 
+#include <dsx/place/disk.hpp>
 #include <dsx/policy/sharding.hpp>
 
 namespace dsx {
@@ -33,6 +34,12 @@ concept OffloadPolicy = requires(const P& p, Kind kind, const ParameterInfo& inf
   { p.rests(kind, info) } -> std::same_as<Tier>;
 };
 
+/// Where a policy's disk is, if it says so: `DiskOptions disk() const`.
+DiskOptions disk_of(const OffloadPolicy auto& policy) {
+  if constexpr (requires { { policy.disk() } -> std::same_as<DiskOptions>; }) return policy.disk();
+  else return {};
+}
+
 /// The identity: everything rests on the device.
 struct Resident {
   using Slot = OffloadSlot;
@@ -46,11 +53,13 @@ class AnyOffload : public AnyPolicy {
   AnyOffload() : AnyOffload{Resident{}} {}
   template <OffloadPolicy P>
     requires(!std::same_as<P, AnyOffload>)
-  AnyOffload(P policy) : AnyPolicy{tag_of<P, Slot>()}, rests_{[policy](Kind k, const ParameterInfo& i) { return policy.rests(k, i); }} {}
+  AnyOffload(P policy) : AnyPolicy{tag_of<P, Slot>()}, rests_{[policy](Kind k, const ParameterInfo& i) { return policy.rests(k, i); }}, disk_{disk_of(policy)} {}
+  DiskOptions disk() const { return disk_; }
   Tier rests(Kind kind, const ParameterInfo& info) const { return rests_(kind, info); }
 
  private:
   std::function<Tier(Kind, const ParameterInfo&)> rests_;
+  DiskOptions disk_;
 };
 static_assert(OffloadPolicy<Resident> && OffloadPolicy<AnyOffload>);
 

@@ -41,6 +41,7 @@ class Stage {
     flight.pass.open(batch, step, Unit(units.begin));
     Forward visit{*this, flight, counts};
     weights_->model().walk(units, Tokens{&flight.pass}, visit);
+    flight.pass.park();
   }
 
   void backward(Flight& flight) {

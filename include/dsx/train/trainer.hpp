@@ -39,7 +39,7 @@ class Trainer {
     for (Extent chunk = 0; chunk < weights.ranges().size(); ++chunk) {
       auto& [lives, flights] = chunks_.emplace_back();
       for (Extent i = 0; i < program_.live(chunk); ++i)
-        flights.emplace_back(mesh, lives, PassOptions{weights.elements().value, options.seed}, chunk);
+        flights.emplace_back(mesh, lives, PassOptions{weights.elements().value, options.seed, true, weights.activations_rest()}, chunk);
     }
     memory_->dry() ? learn() : rehearse();
   }
@@ -97,8 +97,7 @@ class Trainer {
 
   void commit(const Verdict& verdict) {
     ++steps_;
-    for (Bundle& b : weights().bundles().all())
-      if (b.kind.trained) update_where_state_rests(mesh().session(), b, [&](Bundle& here) { optimizer_.update(here, verdict, mesh()); });
+    update_where_states_rest(mesh().session(), weights().bundles().all(), [&](Bundle& b) { optimizer_.update(b, verdict, mesh()); });
     weights().bundles().publish();
   }
 
@@ -158,7 +157,7 @@ class Trainer {
     accumulate({});
     for (Chunk& c : chunks_) c.lives.known = true;
     memory_->forget_since(peaks);
-    each_flight([](Flight& f) { f.pass.saved.forget_peak(); });
+    each_flight([](Flight& f) { f.pass.forget_peaks(); });
     mesh().session().traffic.clear();
     step({});
     steps_ = 0;
@@ -173,7 +172,7 @@ class Trainer {
     for (Extent c = 0; c < chunks_.size(); ++c) {
       chunks_[c].lives = dry.chunks_[c].lives;
       for (Extent i = 0; i < chunks_[c].flights.size(); ++i)
-        chunks_[c].flights[i].pass.saved.reserve(dry.chunks_[c].flights[i].pass.saved.peak());
+        chunks_[c].flights[i].pass.plan_as(dry.chunks_[c].flights[i].pass);
     }
   }
   void each_flight(auto f) {

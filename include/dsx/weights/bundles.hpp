@@ -261,7 +261,11 @@ inline void Bundles::fetch(Unit unit, Direction direction, bool ahead) {
 inline void Bundles::acquire(Unit unit, Direction direction, std::optional<Unit> next) {
   const bool backward = direction == Direction::backward;
   fetch(unit, direction, false);
-  if (next) fetch(*next, direction, true);
+  if (next) {
+    fetch(*next, direction, true);
+    if (const Unit behind = *next + *next - unit; behind < of_unit_.size())
+      for (const Bundle* b : of_unit_[behind]) memory_->ahead(backward && b->near.size() ? b->near : b->rest);
+  }
   Turn& turn = turn_of(unit);
   if (backward)
     for (Turn& t : turns_)

@@ -57,4 +57,16 @@ void update_where_state_rests(Session& session, Bundle& b, auto update) {
   if (brought_back) session.move(updated, slice.view());
 }
 
+/// Every trained bundle's, one after the other; what the next one needs from the disk sets off before.
+void update_where_states_rest(Session& session, std::deque<Bundle>& bundles, auto update) {
+  for (auto b = bundles.begin(); b != bundles.end(); ++b) {
+    if (!b->kind.trained) continue;
+    if (const auto next = std::find_if(b + 1, bundles.end(), [](const Bundle& n) { return n.kind.trained; }); next != bundles.end()) {
+      for (const View& v : {next->own_master, next->reduced, next->slice()}) session.memory.ahead(v);
+      for (const View& v : next->states) session.memory.ahead(v);
+    }
+    update_where_state_rests(session, *b, update);
+  }
+}
+
 }  // namespace dsx

@@ -123,6 +123,8 @@ class Weights {
   const Mesh& mesh() const { return *mesh_; }
   const Model& model() const { return model_; }
   const Recipe& recipe() const { return recipe_; }
+  /// The tier of what passes save for backward.
+  Tier activations_rest() const { return recipe_.template get<OffloadSlot>().rests(Kind::activations, {}); }
   Elements elements() const { return recipe_.template get<PrecisionSlot>().elements(); }
   /// The units of each of this stage's chunks.
   const std::vector<Range>& ranges() const { return ranges_; }
@@ -173,13 +175,13 @@ class Weights {
   }
   void choose_tiers() {
     const auto offload = recipe_.template get<OffloadSlot>();
+    bool on_disk = activations_rest() == Tier::disk;
     for (Bundle& b : bundles_.all())
-      for (const Kind kind : {Kind::weights, Kind::gradients, Kind::state, Kind::activations}) {
+      for (const Kind kind : {Kind::weights, Kind::gradients, Kind::state}) {
         const Tier tier = b.rests[Extent(kind)] = offload.rests(kind, b.kind);
-        if (tier == Tier::disk || (tier == Tier::host && kind == Kind::activations))
-          fail<109>("the offload policy lets something of ", b.segments.front().path, " rest on the ", tier_names[Extent(tier)],
-                    "; only weights, gradients and optimizer state can, and on the host");
+        on_disk = on_disk || tier == Tier::disk;
       }
+    if (on_disk) mesh_->session().memory.use_disk(disk_of(offload));
   }
   /// A policy that can't be honoured is refused, never passed over.
   void check_provided() const {

@@ -1,9 +1,9 @@
 // SPDX-FileCopyrightText: dsx contributors
 // SPDX-License-Identifier: Apache-2.0
-/// A device with a bound: one mapping of that size, from which all device memory of a rank is cut. On a machine without a GPU
-/// device and host are so two budgets, and what lies on the device can be told by its address.
+/// Memory with a bound: one mapping of that size, from which blocks are cut. As a rank's device on a machine without a GPU it makes device
+/// and host two budgets, and what lies on the device can be told by its address.
 ///
-///     DeviceBudget device{Place::cpu, 64_MiB};
+///     BoundedMemory device{Place::cpu, 64_MiB};
 ///     void* weights = device.allocate(1_MiB, 64);    // dsx-E817 where the bound would be passed
 ///     device.holds(weights, 1_MiB);                  // true
 #pragma once
@@ -14,13 +14,15 @@
 
 namespace dsx {
 
-class DeviceBudget : public MemoryResource {
+class BoundedMemory : public MemoryResource {
  public:
   /// dsx-E818 for another place than the CPU: a GPU has the memory that it has.
-  DeviceBudget(Place place, Extent bytes);
-  ~DeviceBudget() override;
+  BoundedMemory(Place place, Extent bytes);
+  ~BoundedMemory() override;
 
   void* allocate(Extent bytes, Extent alignment) override;
+  /// Null where no free piece is large enough.
+  void* try_allocate(Extent bytes, Extent alignment);
   void deallocate(void* memory, Extent bytes) noexcept override;
 
   Extent bytes() const { return bytes_; }
