@@ -6,6 +6,7 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -75,8 +76,13 @@ class RestFile {
     }
     return 0;
   }
+  /// As read(): a file that was cut off isn't made long again, for what would lie between is lost.
   int write(const std::byte* from, Extent bytes, Extent offset, Extent& done) const {
-    for (done = 0; done < bytes;) {
+    done = 0;
+    struct stat now {};
+    if (fstat(file_, &now) != 0) return errno;
+    if (Extent(now.st_size) < offset + bytes) return done = std::max(Extent(now.st_size), offset) - offset, 0;
+    for (; done < bytes;) {
       const ssize_t n = pwrite(file_, from + done, bytes - done, off_t(offset + done));
       if (n < 0 && errno != EINTR) return errno;
       if (n > 0) done += Extent(n);

@@ -40,6 +40,11 @@ void resumes(const Cell& first, const Cell& second, double bound) {
   for (const char* file : {"weights.safetensors", "state.safetensors", "checkpoint.json", "beside.txt"})
     CHECK_MESSAGE(read_file(folder / "straight" / file) == read_file(folder / "resumed" / file), file << ", " << name_of(first));
 }
+/// A cell where everything rests elsewhere.
+Cell offloaded(Cell c, Tier tier) {
+  c.rests.fill(tier);
+  return c;
+}
 void on_one_rank(auto body) {
   Session session{self_transport()};
   const Mesh mesh{session, {}};
@@ -57,6 +62,10 @@ TEST_CASE("a run resumed on the same layout has the bits of the run in one piece
     const Cell pipeline{Sharding::zero_1, {.data = 2, .pipe = 2}, Schedule::one_forward_one_backward, 2, false, rule, single};
     const Cell far{Sharding::hpz, {.data = 4, .inner = 2}, Schedule::single, 2, false, rule, mixed};
     for (const Cell& c : {one, four, pipeline, far}) resumes(c, c, 0);
+    // Where something rests is no part of a checkpoint.
+    resumes(offloaded(far, Tier::host), offloaded(far, Tier::disk), 0);
+    resumes(offloaded(pipeline, Tier::disk), pipeline, 0);
+    resumes(one, offloaded(one, Tier::host), 0);
   }
 }
 

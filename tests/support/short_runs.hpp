@@ -22,8 +22,9 @@ struct Layout {
   AnySharding sharding{};
   AnySchedule schedule = OneForwardOneBackward{};
   AnyRecompute recompute{};
+  AnyOffload offload{};
 
-  AnyRecipe recipe() const { return {sharding, schedule, AnyOffload{}, AnyPrecision{Fp64{}}, recompute}; }
+  AnyRecipe recipe() const { return {sharding, schedule, offload, AnyPrecision{Fp64{}}, recompute}; }
   Extent micro_batches() const { return 4 / degrees.data; }  // a step is four sequences in the whole world
 };
 

@@ -143,6 +143,22 @@ TEST_CASE("a value that no later stage reads comes back with a gradient of zeros
   check_equals_one_stage({.twice = true, .first_mixes = false, .second_mixes = false, .joins = false});
 }
 
+TEST_CASE("flows of two values have the same bits where everything rests off the device") {
+  for (const Choices& choices : {Choices{.twice = false}, Choices{.twice = false, .first_mixes = false, .second_mixes = false}})
+    for (Layout layout : {Layout{}, Layout{.recompute = RecomputeUnits{}}, Layout{.recompute = RecomputeOperations{}},
+                          Layout{.degrees = {.pipe = 3}}, Layout{.degrees = {.data = 2, .pipe = 2}, .sharding = ZeRO<2>{}, .schedule = GPipe{}}}) {
+      const ShortRun resident = run_of(choices, layout);
+      CHECK(resident.thrown == "");
+      for (const Tier tier : {Tier::host, Tier::disk}) {
+        layout.offload = Rest<OptimizerState, Gradients, Parameters, Activations>{tier};
+        const ShortRun offloaded = run_of(choices, layout);
+        INFO("data ", layout.degrees.data, ", pipe ", layout.degrees.pipe, ", on the ", tier_names[Extent(tier)]);
+        CHECK(offloaded.thrown == "");
+        CHECK(offloaded == resident);
+      }
+    }
+}
+
 TEST_CASE("an auxiliary loss of a value whose tokens are split counts each rank's term, and of a whole value one rank's sum") {
   const ShortRun plain = run_of({}, {}), one = run_of({.auxiliary = 2}, {});
   CHECK(one.thrown == "");
