@@ -79,7 +79,7 @@ class RestFile {
   /// As read(): a file that was cut off isn't made long again, for what would lie between is lost.
   int write(const std::byte* from, Extent bytes, Extent offset, Extent& done) const {
     done = 0;
-    struct stat now {};
+    struct stat now{};
     if (fstat(file_, &now) != 0) return errno;
     if (Extent(now.st_size) < offset + bytes) return done = std::max(Extent(now.st_size), offset) - offset, 0;
     for (; done < bytes;) {
@@ -99,7 +99,10 @@ class RestFile {
 class Disk : public Offloaded {
  public:
   explicit Disk(const DiskOptions& options)
-      : Offloaded{Place::cpu}, observer_{options.observer}, file_{options.folder}, pool_{Place::cpu, std::max(round_up(options.resident_bytes, page), page)} {
+      : Offloaded{Place::cpu},
+        observer_{options.observer},
+        file_{options.folder},
+        pool_{Place::cpu, std::max(round_up(options.resident_bytes, page), page)} {
     for (Extent i = 0; i < std::max<Extent>(options.threads, 1); ++i) threads_.emplace_back([this] { work(); });
   }
   ~Disk() override {
@@ -186,7 +189,8 @@ class Disk : public Offloaded {
   void ahead(void* resting, Extent bytes) override {
     auto* const begin = static_cast<std::byte*>(resting);
     const std::unique_lock lock{mutex_};
-    if (std::any_of(copies_.begin(), copies_.end(), [&](const Copy& c) { return c.used && c.begin < begin + bytes && begin < c.begin + c.bytes; })) return;
+    if (std::any_of(copies_.begin(), copies_.end(), [&](const Copy& c) { return c.used && c.begin < begin + bytes && begin < c.begin + c.bytes; }))
+      return;
     if (Copy* const copy = try_make(begin, bytes)) ask(*copy, DiskEvent::What::read);
   }
   void settle() override {
@@ -246,7 +250,11 @@ class Disk : public Offloaded {
     auto free = std::find_if(copies_.begin(), copies_.end(), [](const Copy& c) { return !c.used; });
     if (free == copies_.end()) free = copies_.insert(free, Copy{});
     const Block& block = *find(begin);
-    *free = {.begin = begin, .memory = static_cast<std::byte*>(memory), .bytes = bytes, .offset = block.offset + Extent(begin - block.begin), .used = true};
+    *free = {.begin = begin,
+             .memory = static_cast<std::byte*>(memory),
+             .bytes = bytes,
+             .offset = block.offset + Extent(begin - block.begin),
+             .used = true};
     free->age = ++clock_;
     return &*free;
   }
@@ -263,10 +271,9 @@ class Disk : public Offloaded {
     if (!failed_) return;
     failed_ = false;
     const auto& [number, read, offset, bytes, done] = failure_;
-    if (number == 0)
-      fail<823>("the file ", file_.path(), " was cut off: of ", bytes, " bytes at ", offset, " it holds ", done);
-    fail<824>(bytes, " bytes at ", offset, " of the file ", file_.path(), " can't be ", read ? "read" : "written", ", ", done, " were: ",
-              std::strerror(number));
+    if (number == 0) fail<823>("the file ", file_.path(), " was cut off: of ", bytes, " bytes at ", offset, " it holds ", done);
+    fail<824>(bytes, " bytes at ", offset, " of the file ", file_.path(), " can't be ", read ? "read" : "written", ", ", done,
+              " were: ", std::strerror(number));
   }
 
   void work() {
@@ -293,7 +300,7 @@ class Disk : public Offloaded {
   std::vector<Block> blocks_{};  // by address
   std::vector<Range> spare_{};   // of the file
   Extent end_ = 0, clock_ = 0, working_ = 0;
-  std::deque<Copy> copies_{};    // their addresses stay
+  std::deque<Copy> copies_{};  // their addresses stay
   std::vector<Copy*> queue_{};
   bool ending_ = false, failed_ = false;
   Failure failure_{};

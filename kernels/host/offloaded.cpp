@@ -70,7 +70,8 @@ void BoundedMemory::check(const View& v, bool at_host) const {
   char there[32], here[32];
   std::snprintf(there, sizeof there, "%p", v.data), std::snprintf(here, sizeof here, "%p", static_cast<const void*>(memory_));
   fail<818>("a kernel's argument of ", v.shape.rows, " x ", v.shape.columns, " ", name_of(v.element), " elements, ", v.bytes(), " bytes at ", there,
-            ", lies ", at_host ? "on" : "outside of", " the device, ", bytes_, " bytes at ", here, at_host ? ", and the kernel runs on the host" : "");
+            ", lies ", at_host ? "on" : "outside of", " the device, ", bytes_, " bytes at ", here,
+            at_host ? ", and the kernel runs on the host" : "");
 }
 
 namespace {
@@ -90,8 +91,10 @@ class HostPages : public Offloaded {
   void deallocate(void* memory, Extent bytes) noexcept override {
     if (!memory) return;
     std::erase_if(blocks_, [&](const Block& b) { return b.begin == memory; });
-    if (pinned_) pinned_->deallocate(memory, bytes);
-    else munmap(memory, round_up(bytes, page));
+    if (pinned_)
+      pinned_->deallocate(memory, bytes);
+    else
+      munmap(memory, round_up(bytes, page));
   }
   bool holds(const void* resting) const override { return const_cast<HostPages*>(this)->find(resting) != nullptr; }
   void* open(void* resting, Extent, Access) override {

@@ -159,26 +159,27 @@ TEST_CASE("the counters see malloc, calloc, aligned_alloc, posix_memalign, mmap 
 
 TEST_CASE("steady steps of thread ranks allocate nothing") {
   const Elements single{}, mixed = Bf16{}.elements();
-  for (const Cell& c : {Cell{}, Cell{Sharding::replicate, {.data = 2}, Schedule::single, 2, false, Rule::sgd, single},
-                        Cell{Sharding::zero_3,
-                             {.data = 2, .tensor = 2, .pipe = 2, .token_split = true},
-                             Schedule::one_forward_one_backward,
-                             2,
-                             false,
-                             Rule::adamw,
-                             single},
-                        Cell{Sharding::zero_2, {.data = 2, .tensor = 2, .pipe = 2}, Schedule::gpipe, 2, true, Rule::muon, mixed},
-                        Cell{Sharding::hpz, {.data = 4, .inner = 2}, Schedule::single, 2, true, Rule::adamw, mixed},
-                        Cell{Sharding::mics, {.data = 4, .inner = 2, .tensor = 2}, Schedule::single, 1, false, Rule::muon},
-                        Cell{Sharding::zero_2,
-                             {.data = 2, .pipe = 2},
-                             Schedule::one_forward_one_backward,
-                             2,
-                             true,
-                             Rule::adamw,
-                             mixed,
-                             {Tier::host, Tier::host, Tier::host, Tier::host}},
-                        Cell{Sharding::zero_3, {.data = 2}, Schedule::single, 2, false, Rule::muon, single, {Tier::host, Tier::disk, Tier::disk, Tier::disk}}})
+  for (const Cell& c :
+       {Cell{}, Cell{Sharding::replicate, {.data = 2}, Schedule::single, 2, false, Rule::sgd, single},
+        Cell{Sharding::zero_3,
+             {.data = 2, .tensor = 2, .pipe = 2, .token_split = true},
+             Schedule::one_forward_one_backward,
+             2,
+             false,
+             Rule::adamw,
+             single},
+        Cell{Sharding::zero_2, {.data = 2, .tensor = 2, .pipe = 2}, Schedule::gpipe, 2, true, Rule::muon, mixed},
+        Cell{Sharding::hpz, {.data = 4, .inner = 2}, Schedule::single, 2, true, Rule::adamw, mixed},
+        Cell{Sharding::mics, {.data = 4, .inner = 2, .tensor = 2}, Schedule::single, 1, false, Rule::muon},
+        Cell{Sharding::zero_2,
+             {.data = 2, .pipe = 2},
+             Schedule::one_forward_one_backward,
+             2,
+             true,
+             Rule::adamw,
+             mixed,
+             {Tier::host, Tier::host, Tier::host, Tier::host}},
+        Cell{Sharding::zero_3, {.data = 2}, Schedule::single, 2, false, Rule::muon, single, {Tier::host, Tier::disk, Tier::disk, Tier::disk}}})
     CHECK_MESSAGE(of_cell(c) == 0, name_of(c));
 }
 

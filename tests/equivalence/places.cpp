@@ -12,7 +12,7 @@ using namespace dsx;
 namespace {
 
 struct Plan {
-  std::array<Extent, categories> bytes{};
+  Memory::Peaks bytes{};
   std::array<Extent, categories> kept{};  // weights, gradients and state by their elements and the place's alignment
   double flops = 0, wire = 0;
 };

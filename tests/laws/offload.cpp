@@ -42,7 +42,8 @@ TEST_CASE("Rest keeps the laws of offload for each kind and for all") {
   CHECK(named.get<OffloadSlot>().rests(Kind::state, {}) == Tier::host);
   CHECK(named.get<OffloadSlot>().rests(Kind::gradients, {}) == Tier::device);
   const auto all = choose_recipe("host");
-  for (const Kind kind : {Kind::weights, Kind::gradients, Kind::state, Kind::activations}) CHECK(all.get<OffloadSlot>().rests(kind, {}) == Tier::host);
+  for (const Kind kind : {Kind::weights, Kind::gradients, Kind::state, Kind::activations})
+    CHECK(all.get<OffloadSlot>().rests(kind, {}) == Tier::host);
 }
 TEST_CASE("the laws of offload catch what breaks them") {
   CHECK(laws::broken([] { laws::offload(Wanderer{}); }) == "another tier the second time");

@@ -59,7 +59,9 @@ TEST_CASE("optimizer state on the host: the update runs there, with the bits of 
 
 TEST_CASE("gradients on the host are added up there, with the bits of the device's") { in_all_layouts({device, host, device, device}); }
 TEST_CASE("weights on the host come to the device unit by unit, with the bits of the device's") { in_all_layouts({host, device, device, device}); }
-TEST_CASE("saved activations on the host come back before backward, with the bits of the device's") { in_all_layouts({device, device, device, host}); }
+TEST_CASE("saved activations on the host come back before backward, with the bits of the device's") {
+  in_all_layouts({device, device, device, host});
+}
 TEST_CASE("kinds on the host together have the bits of the device's") {
   in_all_layouts({device, host, host, device});
   in_all_layouts({host, device, host, device});
@@ -82,8 +84,9 @@ TEST_CASE("kinds on the disk, the host and the device together have the bits of 
 
 TEST_CASE("twenty steps with optimizer state on the host equal one rank") {
   const Run one = train({.rule = Rule::adamw});
-  for (Cell c : {Cell{Sharding::replicate, {}, Schedule::single, 1, false, Rule::adamw},
-                 Cell{Sharding::zero_3, {.data = 2, .tensor = 2, .pipe = 2, .token_split = true}, Schedule::one_forward_one_backward, 2, true, Rule::adamw}}) {
+  for (Cell c :
+       {Cell{Sharding::replicate, {}, Schedule::single, 1, false, Rule::adamw},
+        Cell{Sharding::zero_3, {.data = 2, .tensor = 2, .pipe = 2, .token_split = true}, Schedule::one_forward_one_backward, 2, true, Rule::adamw}}) {
     c.rests = {device, device, host, device};
     const Run run = train(c);
     CHECK_MESSAGE(run.complaints.empty(), name_of(c) << text_of(run.complaints));
@@ -113,7 +116,8 @@ TEST_CASE("a device with a line less than the plan is refused with the values: d
 
 TEST_CASE("a kernel that is given what lies off the bounded device is refused with address and size: dsx-E818") {
   Session session{self_transport(), dsx::Place::cpu, {.device_bytes = 1_MiB}};
-  const View on_device = session.memory.keep(Category::state, {4, 4}, Element::f32), on_host = session.memory.keep(Category::state, {4, 4}, Element::f32, Tier::host);
+  const View on_device = session.memory.keep(Category::state, {4, 4}, Element::f32),
+             on_host = session.memory.keep(Category::state, {4, 4}, Element::f32, Tier::host);
   session.launch(kernels::zero, on_device);
   const auto text_of = [](const auto& f) -> std::string {
     try {
@@ -125,7 +129,9 @@ TEST_CASE("a kernel that is given what lies off the bounded device is refused wi
   };
   char address[32];
   std::snprintf(address, sizeof address, "%p", on_host.data);
-  const std::string begin = concat("dsx-E818: a kernel's argument of 4 x 4 f32 elements, 64 bytes at ", address, ", lies outside of the device, 1048576 bytes at ");
+  const std::string begin =
+      concat("dsx-E818: a kernel's argument of 4 x 4 f32 elements, 64 bytes at ", address, ", lies outside of the device, 1048576 bytes at ");
+  CHECK_THROWS_WITH_AS(session.launch(kernels::zero, on_host), doctest::Contains("dsx-E818"), Error);
   CHECK(text_of([&] { session.launch(kernels::zero, on_host); }).starts_with(begin));
   CHECK(text_of([&] { session.launch(kernels::pass_on, on_device, Grad{on_host, false}); }).starts_with(begin));
   const auto product = [&](const kernels::Matrix& a, const kernels::Epilogue& e) {
@@ -159,7 +165,9 @@ TEST_CASE("what rests on the host can be touched only while it is open") {
   {
     const Opened outer{session.memory, v, Access::update};
     CHECK(readable());
-    { const Opened inner{session.memory, v.part({1, 2}), Access::read}; }
+    {
+      const Opened inner{session.memory, v.part({1, 2}), Access::read};
+    }
     CHECK(readable());
     CHECK(v.as<double>()[0] == 0);
     v.as<double>()[2] = 7;
@@ -181,7 +189,8 @@ TEST_CASE("a stack of blocks saves two neighbours' values on the device, and the
   const auto saved = [](Extent layers, const auto& offload, const auto& recompute, Tier tier) {
     Session plan = Session::dry(0, 1);
     const Mesh mesh{plan, {}};
-    Weights weights{mesh, make_gpt2({.vocabulary = 64, .positions = 128, .width = 64, .heads = 4, .layers = layers, .dropout = 0.1}), Recipe{offload, recompute}};
+    Weights weights{mesh, make_gpt2({.vocabulary = 64, .positions = 128, .width = 64, .heads = 4, .layers = layers, .dropout = 0.1}),
+                    Recipe{offload, recompute}};
     const Trainer trainer{weights, Sgd{}, TokenLoss{}, {.rows = 128}};
     return plan.memory.tally(Category::saved, tier).peak;
   };
@@ -207,7 +216,8 @@ TEST_CASE("evaluation and generation give the same bits wherever weights rest") 
     std::vector<double> all;
     launch_threads(2, [&](Session& session) {
       const Mesh mesh{session, {.data = 2}};
-      Weights weights{mesh, make_gpt2({.vocabulary = 29, .positions = 16, .width = 16, .heads = 2, .layers = 3}), AnyRecipe{AnySharding{ZeRO<3>{}}, offload}};
+      Weights weights{mesh, make_gpt2({.vocabulary = 29, .positions = 16, .width = 16, .heads = 2, .layers = 3}),
+                      AnyRecipe{AnySharding{ZeRO<3>{}}, offload}};
       Evaluator evaluator{weights, TokenLoss{}, 64};
       const Feed feed{2, 1};
       for (Extent step = 0; step < 2; ++step) {
@@ -294,16 +304,18 @@ TEST_CASE("a folder that one rank lacks and a file that one rank loses end all r
     if (missing) std::filesystem::remove(of_rank(2));
     std::string text = "nothing";
     try {
-      launch_threads(4, [&](Session& session) {
-        const Mesh mesh{session, {.data = 2, .pipe = 2}};
-        Weights weights{mesh, make_model(), Recipe{ZeRO<2>{}, OneForwardOneBackward{}, OwnFolder{of_rank(session.rank())}}};
-        Trainer trainer{weights, optimizer_of(Rule::adamw), TokenLoss{.chunk = 10}, {.micro_batches = 2, .rows = Feed{2, 2}.rows()}};
-        for (Extent step = 0; step < 3; ++step) {
-          if (cut && step == 2 && session.rank() == 1)
-            for (const auto& file : std::filesystem::directory_iterator{of_rank(1)}) std::filesystem::resize_file(file.path(), 5'000);
-          trainer.step(Feed{2, 2}(step, mesh.coordinate(Axes::data)));
-        }
-      }, {.time_limit = std::chrono::seconds{20}});
+      launch_threads(4,
+                     [&](Session& session) {
+                       const Mesh mesh{session, {.data = 2, .pipe = 2}};
+                       Weights weights{mesh, make_model(), Recipe{ZeRO<2>{}, OneForwardOneBackward{}, OwnFolder{of_rank(session.rank())}}};
+                       Trainer trainer{weights, optimizer_of(Rule::adamw), TokenLoss{.chunk = 10}, {.micro_batches = 2, .rows = Feed{2, 2}.rows()}};
+                       for (Extent step = 0; step < 3; ++step) {
+                         if (cut && step == 2 && session.rank() == 1)
+                           for (const auto& file : std::filesystem::directory_iterator{of_rank(1)}) std::filesystem::resize_file(file.path(), 5'000);
+                         trainer.step(Feed{2, 2}(step, mesh.coordinate(Axes::data)));
+                       }
+                     },
+                     {.time_limit = std::chrono::seconds{20}});
     } catch (const Error& e) {
       text = e.what();
     }

@@ -121,7 +121,8 @@ TEST_CASE("what is open at once may not be more than the bound: dsx-E822") {
 TEST_CASE("a read asked for ahead is waited for, not asked for again, and what is changed is written without a wait") {
   const Folder folder;
   std::vector<DiskEvent> events;
-  const auto disk = offloaded_to_disk({.folder = folder.path.string(), .resident_bytes = 8 * page, .observer = [&](const DiskEvent& e) { events.push_back(e); }});
+  const auto disk =
+      offloaded_to_disk({.folder = folder.path.string(), .resident_bytes = 8 * page, .observer = [&](const DiskEvent& e) { events.push_back(e); }});
   using What = DiskEvent::What;
   void* const a = disk->allocate(page, 64);
   void* const b = disk->allocate(page, 64);
@@ -130,19 +131,26 @@ TEST_CASE("a read asked for ahead is waited for, not asked for again, and what i
     const Scope open{*disk, a, page, Access::update};
     disk->ahead(b, page);
   }
-  { const Scope open{*disk, b, page, Access::read}; }
-  { const Scope open{*disk, b, page, Access::read}; }
+  {
+    const Scope open{*disk, b, page, Access::read};
+  }
+  {
+    const Scope open{*disk, b, page, Access::read};
+  }
   std::vector<std::pair<What, const void*>> seen;
   for (const DiskEvent& e : events) seen.push_back({e.what, e.resting});
-  const std::vector<std::pair<What, const void*>> expected{{What::read, a},   {What::opened, a}, {What::read, b},   {What::closed, a}, {What::write, a},
-                                                           {What::opened, b}, {What::closed, b}, {What::opened, b}, {What::closed, b}};
+  const std::vector<std::pair<What, const void*>> expected{{What::read, a},   {What::opened, a}, {What::read, b},
+                                                           {What::closed, a}, {What::write, a},  {What::opened, b},
+                                                           {What::closed, b}, {What::opened, b}, {What::closed, b}};
   CHECK(seen == expected);
 }
 
 TEST_CASE("a folder that isn't there, and one in which no file can be made, are refused: dsx-E819, dsx-E820") {
   const Folder folder;
   const std::string missing = (folder.path / "missing").string();
-  CHECK(refusal([&] { offloaded_to_disk({.folder = missing}); }).starts_with("dsx-E819: what rests on the disk should lie in \"" + missing + "\", which is no folder"));
+  CHECK(refusal([&] {
+          offloaded_to_disk({.folder = missing});
+        }).starts_with("dsx-E819: what rests on the disk should lie in \"" + missing + "\", which is no folder"));
   const std::string file = (folder.path / "file").string();
   std::ofstream{file} << "text";
   CHECK(refusal([&] { offloaded_to_disk({.folder = file}); }).starts_with("dsx-E819"));
@@ -185,7 +193,8 @@ TEST_CASE("a file that was cut off is told with the bytes that are left, a faile
   disk->settle();
   const auto file = folder.files().front();
   std::filesystem::resize_file(file, page + 100);
-  CHECK(refusal([&] { disk->open(b, page, Access::read); }) == concat("dsx-E823: the file ", file.string(), " was cut off: of 4096 bytes at 4096 it holds 100"));
+  CHECK(refusal([&] { disk->open(b, page, Access::read); }) ==
+        concat("dsx-E823: the file ", file.string(), " was cut off: of 4096 bytes at 4096 it holds 100"));
   disk->ahead(b, page);
   CHECK(refusal([&] { disk->open(b, page, Access::read); }).starts_with("dsx-E823"));
   CHECK(holds_only(*disk, a, page, 1));
@@ -208,7 +217,8 @@ TEST_CASE("a file that was cut off is told with the bytes that are left, a faile
 TEST_CASE("files are removed at the end, also after an error") {
   const Folder folder;
   {
-    const auto disk = offloaded_to_disk({.folder = folder.path.string(), .resident_bytes = page}), other = offloaded_to_disk({.folder = folder.path.string()});
+    const auto disk = offloaded_to_disk({.folder = folder.path.string(), .resident_bytes = page}),
+               other = offloaded_to_disk({.folder = folder.path.string()});
     void* const a = disk->allocate(page, 64);
     CHECK(folder.files().size() == 2);
     std::filesystem::resize_file(folder.files().front(), 0), std::filesystem::resize_file(folder.files().back(), 0);

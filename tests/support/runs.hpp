@@ -204,11 +204,13 @@ Run train(const Cell& c, const Recipe& recipe, Extent count = steps) {
   Complaints complaints;
   Consumed seen{std::vector<std::vector<RowId>>(c.ranks())};
   try {
-    launch_threads(c.ranks(), [&](Session& session) {
-      if (c.resident()) return train_rank(session, c, recipe, count, run, complaints, &seen);
-      Session bounded{session.world(), dsx::Place::cpu, {.device_bytes = taken_bytes(session, c, recipe)}};
-      train_rank(bounded, c, recipe, count, run, complaints, &seen);
-    }, {.time_limit = std::chrono::seconds{60}});
+    launch_threads(c.ranks(),
+                   [&](Session& session) {
+                     if (c.resident()) return train_rank(session, c, recipe, count, run, complaints, &seen);
+                     Session bounded{session.world(), dsx::Place::cpu, {.device_bytes = taken_bytes(session, c, recipe)}};
+                     train_rank(bounded, c, recipe, count, run, complaints, &seen);
+                   },
+                   {.time_limit = std::chrono::seconds{60}});
   } catch (const std::exception& e) {
     complaints.add(e.what());
   }

@@ -145,8 +145,8 @@ TEST_CASE("a value that no later stage reads comes back with a gradient of zeros
 
 TEST_CASE("flows of two values have the same bits where everything rests off the device") {
   for (const Choices& choices : {Choices{.twice = false}, Choices{.twice = false, .first_mixes = false, .second_mixes = false}})
-    for (Layout layout : {Layout{}, Layout{.recompute = RecomputeUnits{}}, Layout{.recompute = RecomputeOperations{}},
-                          Layout{.degrees = {.pipe = 3}}, Layout{.degrees = {.data = 2, .pipe = 2}, .sharding = ZeRO<2>{}, .schedule = GPipe{}}}) {
+    for (Layout layout : {Layout{}, Layout{.recompute = RecomputeUnits{}}, Layout{.recompute = RecomputeOperations{}}, Layout{.degrees = {.pipe = 3}},
+                          Layout{.degrees = {.data = 2, .pipe = 2}, .sharding = ZeRO<2>{}, .schedule = GPipe{}}}) {
       const ShortRun resident = run_of(choices, layout);
       CHECK(resident.thrown == "");
       for (const Tier tier : {Tier::host, Tier::disk}) {

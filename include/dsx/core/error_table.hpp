@@ -144,6 +144,7 @@ inline constexpr ErrorEntry error_table[] = {
     {807, "work for a GPU without a GPU's stream"},
     {808, "a tier of memory that has no addresses"},
     {809, "operands of a kernel at two places"},
+    {810, "a library for matrix products that this build doesn't have"},
     {817, "more memory than the device's bound leaves"},
     {818, "a kernel's argument lies outside of the bounded device"},
     {819, "a folder for what rests on the disk that can't be used"},
@@ -152,7 +153,6 @@ inline constexpr ErrorEntry error_table[] = {
     {822, "more of the disk open at once than may be in memory"},
     {823, "a file of what rests on the disk that was cut off"},
     {824, "a file of what rests on the disk that can't be read or written"},
-    {810, "a library for matrix products that this build doesn't have"},
     // clang-format on
 };
 

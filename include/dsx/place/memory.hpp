@@ -155,7 +155,8 @@ class Pool {
     const Extent bytes = aligned(v.bytes(), place_);
     const Extent begin = from_ ? Extent(v.address<std::byte>() - block_.data()) : 0;
     // Without addresses any taken buffer of that size is the one.
-    std::find_if(slots_.begin(), slots_.end(), [&](const Slot& s) { return !s.free && s.bytes == bytes && (!from_ || s.begin == begin); })->free = true;
+    std::find_if(slots_.begin(), slots_.end(), [&](const Slot& s) { return !s.free && s.bytes == bytes && (!from_ || s.begin == begin); })->free =
+        true;
     if (--taken_ == 0) slots_.clear(), tally_->drop(footprint_), footprint_ = 0;
   }
   Extent peak() const { return peak_; }
@@ -255,7 +256,8 @@ class Memory {
   /// From now on something may rest on the disk. There is one a session: another folder is refused, as dsx-E819.
   void use_disk(const DiskOptions& options) {
     if (disk_folder_ && *disk_folder_ != options.folder)
-      fail<819>("what rests on the disk lies in \"", *disk_folder_, "\" already; a session has one folder, and \"", options.folder, "\" is asked for");
+      fail<819>("what rests on the disk lies in \"", *disk_folder_, "\" already; a session has one folder, and \"", options.folder,
+                "\" is asked for");
     if (std::exchange(disk_folder_, options.folder)) return;
     tally(Category::scratch, Tier::host).add(options.resident_bytes);  // the pool
     if (!dry_) disk_ = offloaded_to_disk(options);
@@ -290,8 +292,8 @@ class Memory {
   std::vector<Block> kept_{};
 
  public:
-  DoubleStack gathered{tally(Category::gathered), place_, from(Tier::device)};  // weights of the unit that computes and of the next one
-  DoubleStack reducing{tally(Category::gathered), place_, from(Tier::device)};  // gradients of the unit that computes and of the last one
+  DoubleStack gathered{tally(Category::gathered), place_, from(Tier::device)};   // weights of the unit that computes and of the next one
+  DoubleStack reducing{tally(Category::gathered), place_, from(Tier::device)};   // gradients of the unit that computes and of the last one
   DoubleStack saved_window{tally(Category::saved), place_, from(Tier::device)};  // what is saved of two neighbours, where more rests elsewhere
   Stack scratch = stack(Category::scratch);
   Stack host_scratch{tally(Category::scratch, Tier::host), Place::cpu, open_host()};  // of updates that run there, never closed
@@ -301,7 +303,8 @@ class Memory {
 /// What rests off the device is readable and writable while it lives; everything else just stays where it is.
 class [[nodiscard]] Opened {
  public:
-  Opened(const Memory& memory, const View& resting, Access access) : by_{memory.offloaded(resting)}, resting_{resting}, view_{resting}, access_{access} {
+  Opened(const Memory& memory, const View& resting, Access access)
+      : by_{memory.offloaded(resting)}, resting_{resting}, view_{resting}, access_{access} {
     if (by_) view_.data = by_->open(resting_.data, resting_.bytes(), access_);
   }
   Opened(const Opened&) = delete;

@@ -18,12 +18,22 @@ enum class Kind : std::uint8_t { weights, gradients, state, activations };
 inline constexpr Extent kinds = 4;
 
 /// Kinds as types, for lists of them.
-struct Parameters { static constexpr Kind kind = Kind::weights; };
-struct Gradients { static constexpr Kind kind = Kind::gradients; };
-struct OptimizerState { static constexpr Kind kind = Kind::state; };  // master weights and moments: the update runs where they rest
-struct Activations { static constexpr Kind kind = Kind::activations; };
+struct Parameters {
+  static constexpr Kind kind = Kind::weights;
+};
+struct Gradients {
+  static constexpr Kind kind = Kind::gradients;
+};
+struct OptimizerState {
+  static constexpr Kind kind = Kind::state;
+};  // master weights and moments: the update runs where they rest
+struct Activations {
+  static constexpr Kind kind = Kind::activations;
+};
 template <class K>
-concept RestingKind = requires { { K::kind } -> std::convertible_to<Kind>; };
+concept RestingKind = requires {
+  { K::kind } -> std::convertible_to<Kind>;
+};
 
 struct OffloadSlot {
   static constexpr const char* name = "offload";
@@ -36,8 +46,12 @@ concept OffloadPolicy = requires(const P& p, Kind kind, const ParameterInfo& inf
 
 /// Where a policy's disk is, if it says so: `DiskOptions disk() const`.
 DiskOptions disk_of(const OffloadPolicy auto& policy) {
-  if constexpr (requires { { policy.disk() } -> std::same_as<DiskOptions>; }) return policy.disk();
-  else return {};
+  if constexpr (requires {
+                  { policy.disk() } -> std::same_as<DiskOptions>;
+                })
+    return policy.disk();
+  else
+    return {};
 }
 
 /// The identity: everything rests on the device.
@@ -53,7 +67,8 @@ class AnyOffload : public AnyPolicy {
   AnyOffload() : AnyOffload{Resident{}} {}
   template <OffloadPolicy P>
     requires(!std::same_as<P, AnyOffload>)
-  AnyOffload(P policy) : AnyPolicy{tag_of<P, Slot>()}, rests_{[policy](Kind k, const ParameterInfo& i) { return policy.rests(k, i); }}, disk_{disk_of(policy)} {}
+  AnyOffload(P policy)
+      : AnyPolicy{tag_of<P, Slot>()}, rests_{[policy](Kind k, const ParameterInfo& i) { return policy.rests(k, i); }}, disk_{disk_of(policy)} {}
   DiskOptions disk() const { return disk_; }
   Tier rests(Kind kind, const ParameterInfo& info) const { return rests_(kind, info); }
 

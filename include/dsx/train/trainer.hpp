@@ -171,8 +171,7 @@ class Trainer {
     memory_->reserve_as(twin.memory);
     for (Extent c = 0; c < chunks_.size(); ++c) {
       chunks_[c].lives = dry.chunks_[c].lives;
-      for (Extent i = 0; i < chunks_[c].flights.size(); ++i)
-        chunks_[c].flights[i].pass.plan_as(dry.chunks_[c].flights[i].pass);
+      for (Extent i = 0; i < chunks_[c].flights.size(); ++i) chunks_[c].flights[i].pass.plan_as(dry.chunks_[c].flights[i].pass);
     }
   }
   void each_flight(auto f) {
