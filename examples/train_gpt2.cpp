@@ -102,7 +102,8 @@ int main(int argc, char** argv) {
   if (const auto code = read_flags(app, o, argc, argv)) return *code;
   const std::string settings = app.config_to_str(true);
   const dsx::StopSignals signals;
-  if (!o.dry) return dsx::launch(argc, argv, {.ranks = o.ranks}, [&](dsx::Session& session) { train(o, settings, session); });
+  const dsx::LaunchOptions ranks{.ranks = o.ranks, .device_bytes = o.device_bytes};
+  if (!o.dry) return dsx::launch(argc, argv, ranks, [&](dsx::Session& session) { train(o, settings, session); });
   return dsx::launch(argc, argv, [&](dsx::Session&) {
     for (dsx::Extent stage = 0; stage < o.degrees.pipe; ++stage) {
       dsx::Session plan = dsx::Session::dry(stage * o.degrees.ranks() / o.degrees.pipe, o.degrees.ranks());

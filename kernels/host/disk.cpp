@@ -103,6 +103,7 @@ class Disk : public Offloaded {
         observer_{options.observer},
         file_{options.folder},
         pool_{Place::cpu, std::max(round_up(options.resident_bytes, page), page)} {
+    copies_.resize(64), queue_.reserve(1'024);  // more than a step needs, or a later one would allocate
     for (Extent i = 0; i < std::max<Extent>(options.threads, 1); ++i) threads_.emplace_back([this] { work(); });
   }
   ~Disk() override {

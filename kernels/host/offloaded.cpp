@@ -27,6 +27,7 @@ void* mapped(Extent bytes, int protection) {
 
 BoundedMemory::BoundedMemory(Place place, Extent bytes) : MemoryResource{place}, memory_{nullptr}, bytes_{bytes}, free_{{0, bytes}} {
   if (place != Place::cpu) fail<818>("a bound of ", bytes, " bytes is asked for memory at ", name_of(place), "; only the CPU's can have one");
+  free_.reserve(1'024);  // so that a step that comes back to what it had allocates nothing
   memory_ = static_cast<std::byte*>(mapped(round_up(bytes, page), PROT_READ | PROT_WRITE));
 }
 BoundedMemory::~BoundedMemory() {

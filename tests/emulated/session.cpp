@@ -104,6 +104,30 @@ TEST_CASE("a session on a GPU keeps its memory there, zeroed, and keeps code of 
   CHECK(session.memory.tally(Category::weights).now == 0);
 }
 
+TEST_CASE("beside a GPU what rests on the host is the host's, and what runs there gets the host's scratch") {
+  Session session{self_transport(), Place::cuda};
+  const View there = session.memory.keep(Category::weights, {5, 7}, Element::f32);
+  const View here = session.memory.keep(Category::state, {5, 7}, Element::f32, Tier::host);
+  CHECK(here.place == Place::cpu);
+  CHECK(values_of(session, here) == std::vector<double>(35));
+  set_values(session, there, 0, 1);
+  session.move(there, here);
+  CHECK(values_of(session, here) == values_of(session, there));
+  session.memory.host_scratch.reserve(1'024);
+  {
+    const HostScope host{session};
+    const ScratchScope scope{session.memory};
+    const View doubled = session.memory.scratch.take(here.shape, here.element);
+    CHECK(doubled.place == Place::cpu);
+    session.launch(kernels::add, here, here, doubled);
+    session.move(doubled, there);
+    CHECK(session.memory.tally(Category::scratch, Tier::host).now == round_up(here.bytes(), 64));
+    CHECK(session.memory.tally(Category::scratch).now == 0);
+  }
+  for (const double v : values_of(session, here)) CHECK(values_of(session, there)[Extent(v)] == 2 * v);
+  CHECK(number_of([] { Session{self_transport(), Place::cuda, {.device_bytes = 1_MiB}}; }) == 818);
+}
+
 #ifndef DSX_NATIVE_CUDA
 TEST_CASE("a session on a GPU gives everything back at its end") {
   const auto& device = emulation::Device::now();

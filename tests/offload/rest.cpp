@@ -333,13 +333,13 @@ TEST_CASE("a folder that one rank lacks and a file that one rank loses end all r
   CHECK(cut.find(" was cut off: of ") != std::string::npos);
 }
 
-TEST_CASE("a session has one folder on the disk") {
+TEST_CASE("a session has one disk") {
   Session session{self_transport()};
   session.memory.use_disk({.folder = "/tmp"});
   session.memory.use_disk({.folder = "/tmp"});
   CHECK(session.memory.tally(Category::scratch, host).peak == 64_MiB);
   CHECK_THROWS_WITH_AS(session.memory.use_disk({.folder = "/"}),
-                       "dsx-E819: what rests on the disk lies in \"/tmp\" already; a session has one folder, and \"/\" is asked for", Error);
+                       "dsx-E819: what rests on the disk lies in \"/tmp\" with 67108864 bytes in memory; a session has one disk, and \"/\" with 67108864 is asked for", Error);
 }
 
 TEST_CASE("a report lists what rests on each tier") {

@@ -253,14 +253,17 @@ class Memory {
   void ahead(const View& v) const {
     if (Offloaded* const by = offloaded(v)) by->ahead(v.data, v.bytes());
   }
-  /// From now on something may rest on the disk. There is one a session: another folder is refused, as dsx-E819.
+  /// From now on something may rest on the disk. There is one a session: another is refused, as dsx-E819.
   void use_disk(const DiskOptions& options) {
-    if (disk_folder_ && *disk_folder_ != options.folder)
-      fail<819>("what rests on the disk lies in \"", *disk_folder_, "\" already; a session has one folder, and \"", options.folder,
-                "\" is asked for");
-    if (std::exchange(disk_folder_, options.folder)) return;
-    tally(Category::scratch, Tier::host).add(options.resident_bytes);  // the pool
+    if (disk_options_) {
+      const auto& [folder, bytes] = *disk_options_;
+      if (folder == options.folder && bytes == options.resident_bytes) return;
+      fail<819>("what rests on the disk lies in \"", folder, "\" with ", bytes, " bytes in memory; a session has one disk, and \"", options.folder,
+                "\" with ", options.resident_bytes, " is asked for");
+    }
     if (!dry_) disk_ = offloaded_to_disk(options);
+    disk_options_ = {options.folder, options.resident_bytes};
+    tally(Category::scratch, Tier::host).add(options.resident_bytes);  // the pool
   }
   /// The one mapping that is the device, where its bytes are bounded.
   const BoundedMemory* budget() const { return budget_.get(); }
@@ -287,7 +290,7 @@ class Memory {
   bool dry_, at_host_ = false;
   std::unique_ptr<BoundedMemory> budget_;
   std::unique_ptr<Offloaded> host_, disk_{};
-  std::optional<std::string> disk_folder_{};
+  std::optional<std::pair<std::string, Extent>> disk_options_{};  // folder and bound
   std::array<Tally, tiers * categories> tallies_{};
   std::vector<Block> kept_{};
 

@@ -22,7 +22,7 @@ struct RunOptions {
   CosineRate rate{.rate = 0, .warmup = 100};
   std::filesystem::path load, export_to, resume;
   std::string mesh, recipe, optimizer = "adamw", precision = "fp32";
-  Extent eval_batches = 20, ranks = 0, threads = 0;
+  Extent eval_batches = 20, ranks = 0, threads = 0, device_bytes = 0;
   double decay = 0.1, clip = 1;
   bool dry = false, list_recipes = false;
   Degrees degrees{};  // as settle_ranks() reads them
@@ -59,6 +59,7 @@ void each_flag(RunOptions& o, auto& shape, auto&& flag) {
   flag({"Training", "--seed", "of weights, order of data, dropout and samples"}, o.feed.seed);
   flag({"Ranks", "--ranks", "thread ranks; 0: as the mesh says"}, o.ranks);
   flag({"Ranks", "--threads", "OpenMP threads a rank; 0: processors / ranks"}, o.threads);
+  flag({"Ranks", "--device-bytes", "the most bytes of a rank's device; what rests elsewhere doesn't count; 0: no bound"}, o.device_bytes);
   flag({"Ranks", "--mesh", "such as data=2,inner=1,tensor=2,pipe=2,tokens=split"}, o.mesh);
   flag({"Ranks", "--recipe", "such as zero2+1f1b; see --list-recipes"}, o.recipe);
   flag({.group = "Ranks", .name = "--list-recipes", .text = "print the recipes and end", .kept = false}, o.list_recipes);
