@@ -118,7 +118,8 @@ TEST_CASE("a kernel that is given what lies off the bounded device is refused wi
   Session session{self_transport(), dsx::Place::cpu, {.device_bytes = 1_MiB}};
   const View on_device = session.memory.keep(Category::state, {4, 4}, Element::f32),
              on_host = session.memory.keep(Category::state, {4, 4}, Element::f32, Tier::host);
-  session.launch(kernels::zero, on_device);
+  const auto nothing = [](auto&&...) {};  // a kernel that touched closed memory would end the program
+  session.launch(nothing, on_device);
   const auto text_of = [](const auto& f) -> std::string {
     try {
       f();
@@ -131,11 +132,11 @@ TEST_CASE("a kernel that is given what lies off the bounded device is refused wi
   std::snprintf(address, sizeof address, "%p", on_host.data);
   const std::string begin =
       concat("dsx-E818: a kernel's argument of 4 x 4 f32 elements, 64 bytes at ", address, ", lies outside of the device, 1048576 bytes at ");
-  CHECK_THROWS_WITH_AS(session.launch(kernels::zero, on_host), doctest::Contains("dsx-E818"), Error);
-  CHECK(text_of([&] { session.launch(kernels::zero, on_host); }).starts_with(begin));
-  CHECK(text_of([&] { session.launch(kernels::pass_on, on_device, Grad{on_host, false}); }).starts_with(begin));
+  CHECK_THROWS_WITH_AS(session.launch(nothing, on_host), doctest::Contains("dsx-E818"), Error);
+  CHECK(text_of([&] { session.launch(nothing, on_host); }).starts_with(begin));
+  CHECK(text_of([&] { session.launch(nothing, on_device, Grad{on_host, false}); }).starts_with(begin));
   const auto product = [&](const kernels::Matrix& a, const kernels::Epilogue& e) {
-    session.launch([](auto&&...) {}, a, kernels::Matrix{on_device}, Grad{on_device, false}, e);
+    session.launch(nothing, a, kernels::Matrix{on_device}, Grad{on_device, false}, e);
   };
   CHECK(text_of([&] { product({on_host}, {}); }).starts_with(begin));
   CHECK(text_of([&] { product({on_device}, {.bias_N = on_host}); }).starts_with(begin));
@@ -338,8 +339,10 @@ TEST_CASE("a session has one disk") {
   session.memory.use_disk({.folder = "/tmp"});
   session.memory.use_disk({.folder = "/tmp"});
   CHECK(session.memory.tally(Category::scratch, host).peak == 64_MiB);
-  CHECK_THROWS_WITH_AS(session.memory.use_disk({.folder = "/"}),
-                       "dsx-E819: what rests on the disk lies in \"/tmp\" with 67108864 bytes in memory; a session has one disk, and \"/\" with 67108864 is asked for", Error);
+  CHECK_THROWS_WITH_AS(
+      session.memory.use_disk({.folder = "/"}),
+      "dsx-E819: what rests on the disk lies in \"/tmp\" with 67108864 bytes in memory; a session has one disk, and \"/\" with 67108864 is asked for",
+      Error);
 }
 
 TEST_CASE("a report lists what rests on each tier") {

@@ -76,6 +76,7 @@ struct SumOfSquares : Operation {
 struct Join {
   bool reads_y;
   double auxiliary;
+  bool multiplies_y = false;  // then its backward reads y, which is as old as the fork
   Parameter weight{{width, width}, {0, 0.3F}};
   void parts(auto& visit) const { visit("weight", weight); }
   Value<Common> operator()(Pair f) const {
@@ -86,6 +87,7 @@ struct Join {
       p.run(SumOfSquares{{}, h.node, sum});
       p.add_loss(sum, auxiliary, p.mesh().token_split() ? Axes::tensor : Axes::none);
     }
+    if (multiplies_y) return h + linear<op::Matmul>(f.y, weight);
     return reads_y ? h + f.y : h;
   }
 };
@@ -103,11 +105,16 @@ struct Interrupted {
 struct Choices {
   bool twice = true, first_mixes = true, second_mixes = true, joins = true;
   double auxiliary = 0;
+  bool multiplies = false;
 };
 /// Six units: of two stages the second begins with the second mix, of three also with the first and with the join.
 auto model_of(const Choices& c) {
-  return Sequential{Named{"e", Embedding{vocabulary, length, width}}, Named{"fork", Fork{c.twice}}, Named{"first", Mix{c.first_mixes}},
-                    Named{"second", Mix{c.second_mixes}}, Named{"join", Join{c.joins, c.auxiliary}}, Named{"h", Head{vocabulary, width}}};
+  return Sequential{Named{"e", Embedding{vocabulary, length, width}},
+                    Named{"fork", Fork{c.twice}},
+                    Named{"first", Mix{c.first_mixes}},
+                    Named{"second", Mix{c.second_mixes}},
+                    Named{"join", Join{c.joins, c.auxiliary, c.multiplies}},
+                    Named{"h", Head{vocabulary, width}}};
 }
 ShortRun run_of(const Choices& choices, const Layout& layout) { return short_run(model_of(choices), layout, 3, Interrupted{}); }
 
@@ -144,7 +151,8 @@ TEST_CASE("a value that no later stage reads comes back with a gradient of zeros
 }
 
 TEST_CASE("flows of two values have the same bits where everything rests off the device") {
-  for (const Choices& choices : {Choices{.twice = false}, Choices{.twice = false, .first_mixes = false, .second_mixes = false}})
+  for (const Choices& choices :
+       {Choices{.twice = false}, Choices{.twice = false, .first_mixes = false, .second_mixes = false}, Choices{.twice = false, .multiplies = true}})
     for (Layout layout : {Layout{}, Layout{.recompute = RecomputeUnits{}}, Layout{.recompute = RecomputeOperations{}}, Layout{.degrees = {.pipe = 3}},
                           Layout{.degrees = {.data = 2, .pipe = 2}, .sharding = ZeRO<2>{}, .schedule = GPipe{}}}) {
       const ShortRun resident = run_of(choices, layout);
