@@ -55,3 +55,13 @@ TEST_CASE("MPI processes in a pipeline, near and far, and with Muon equal one ra
   equals_one_rank({Sharding::mics, {.data = n, .inner = 2}, Schedule::single, 2, false, Rule::muon});
   equals_one_rank({Sharding::hpz, {.data = n, .inner = 2}, Schedule::single, 2, false, Rule::adamw});
 }
+
+TEST_CASE("MPI processes whose memory rests on the host or in files equal one rank") {
+  const Extent n = world()->size();
+  for (const Tier tier : {Tier::host, Tier::disk})
+    for (Cell c : {Cell{Sharding::zero_2, {.data = n}, Schedule::single, 2, true, Rule::adamw},
+                   Cell{Sharding::zero_3, {.data = n / 2, .pipe = 2}, Schedule::one_forward_one_backward, 2, false, Rule::muon}}) {
+      c.rests.fill(tier);
+      equals_one_rank(c);
+    }
+}
