@@ -187,6 +187,7 @@ class PackedReference {
     if (!cell_.codecs.state) return;
     const Codec& codec = *cell_.codecs.state;
     const Extent parts = over(cut_.state);
+    for (Flat& state : lot.states) std::fill(state.begin() + std::ptrdiff_t(lot.bundle->segments.back().range().end), state.end(), 0);
     for (Extent state = 0; state < lot.states.size(); ++state)
       for (Extent r = 0; r < parts; ++r) {
         const auto mine = part(lot.states[state], parts, r);

@@ -78,6 +78,7 @@ struct Bundle {
   Tier tier(Kind kind) const { return rests[std::size_t(kind)]; }
   bool away(Kind kind) const { return tier(kind) != Tier::device; }
   bool has_own_master() const { return publishes_packed || elements.master != elements.value || tier(Kind::state) != tier(Kind::weights); }
+  Range padding() const { return {segments.back().range().end, size}; }
   /// This rank's slice of the weights at rest.
   View slice() const { return rest.part({mine.begin - resting.begin, mine.end - resting.begin}); }
   /// Where an update puts new weights.
