@@ -39,6 +39,9 @@ void resumes(const Cell& first, const Cell& second, double bound) {
   // Moments and step too: the checkpoints are the same bytes.
   for (const char* file : {"weights.safetensors", "state.safetensors", "checkpoint.json", "beside.txt"})
     CHECK_MESSAGE(read_file(folder / "straight" / file) == read_file(folder / "resumed" / file), file << ", " << name_of(first));
+  const bool owes = first.codecs.reduction && first.codecs.feedback;
+  CHECK(std::filesystem::exists(folder / "resumed" / "owed.safetensors") == owes);
+  if (owes) CHECK_MESSAGE(read_file(folder / "straight" / "owed.safetensors") == read_file(folder / "resumed" / "owed.safetensors"), name_of(first));
 }
 /// A cell where everything rests elsewhere.
 Cell offloaded(Cell c, Tier tier) {
@@ -67,6 +70,77 @@ TEST_CASE("a run resumed on the same layout has the bits of the run in one piece
     resumes(offloaded(pipeline, Tier::disk), pipeline, 0);
     resumes(one, offloaded(one, Tier::host), 0);
   }
+}
+
+TEST_CASE("a run whose state rests packed and whose reductions owe is resumed with its bits") {
+  const Elements mixed = Bf16{}.elements(), single{};
+  for (const Codes codes : {Codes::symmetric, Codes::asymmetric})
+    for (const Rule rule : {Rule::sgd, Rule::adamw, Rule::muon}) {
+      const bool even = codes == Codes::symmetric;
+      const Codecs codecs{&block_int8<16>, &block_int4<32>, even ? &block_int8<24> : &block_int8<24, Codes::asymmetric>, true};
+      Cell cut{Sharding::zero_3, {.data = 4, .inner = 2}, Schedule::single, 2, false, rule, mixed, {}, codecs};
+      Cell whole_weights{Sharding::zero_1, {.data = 2, .pipe = 2}, Schedule::one_forward_one_backward, 2, false, rule, single, {}, codecs};
+      Cell copies{Sharding::mics, {.data = 4, .inner = 2}, Schedule::single, 1, false, rule, single, {}, codecs};
+      Cell replicas{Sharding::replicate, {.data = 2, .tensor = 2}, Schedule::single, 1, false, rule, single, {}, codecs};
+      for (const Cell& c : {cut, whole_weights, copies, replicas}) resumes(c, c, 0);
+      resumes(offloaded(cut, Tier::host), offloaded(cut, Tier::disk), 0);
+    }
+}
+
+TEST_CASE("packed state read by another layout is rounded once more at most, not at all where blocks begin alike") {
+  Cell two{Sharding::zero_2, {.data = 2}, Schedule::single, 2, false, Rule::adamw, Elements{}, {}, {.state = &block_int8<4>}};
+  Cell four{Sharding::zero_2, {.data = 4}, Schedule::single, 1, false, Rule::adamw, Elements{}, {}, {.state = &block_int8<4>}};
+  Cell coarse = two;
+  coarse.codecs.state = &block_int8<512>;
+  const TemporaryFolder folder;
+  complete(stretch(two, {0, half}, {}, folder / "two"), two);
+  /// The largest distance of a moment that another layout has read, in steps of its block (of the whole tensor's largest, for a coarse one).
+  const auto reread = [&](const Cell& c, const char* name) {
+    complete(stretch(c, {half, half}, folder / "two", folder / name), c);
+    const SafetensorsFile before{folder / "two" / "state.safetensors"}, after{folder / name / "state.safetensors"};
+    double most = 0;
+    for (const TensorEntry& t : before.tensors()) {
+      if (!t.name.ends_with("first_moment")) continue;
+      const Extent n = t.size();
+      std::vector<double> x(n), y(n);
+      before.copy_to(t.name, View{x.data(), {1, n}, Element::f64}), after.copy_to(t.name, View{y.data(), {1, n}, Element::f64});
+      for (Extent i = 0; i < n; ++i) most = std::max(most, std::abs(x[i] - y[i]));
+    }
+    return most;
+  };
+  CHECK(reread(two, "same") == 0);
+  CHECK(reread(coarse, "coarse") > 0);
+  // A bundle's slices over two ranks and over four begin at multiples of 4 elements alike or not: half a step of the largest moment bounds all.
+  const SafetensorsFile state{folder / "two" / "state.safetensors"};
+  double largest = 0;
+  for (const TensorEntry& t : state.tensors()) {
+    if (!t.name.ends_with("first_moment")) continue;
+    std::vector<double> x(t.size());
+    state.copy_to(t.name, View{x.data(), {1, x.size()}, Element::f64});
+    for (const double v : x) largest = std::max(largest, std::abs(v));
+  }
+  for (const Cell& c : {four, coarse}) CHECK(reread(c, "other") <= 0.5 * largest / 127 * (1 + 1e-6));
+}
+
+TEST_CASE("what reductions owe belongs to a layout: another one begins with nothing owed") {
+  Cell two{Sharding::zero_2, {.data = 2}, Schedule::single, 2, false, Rule::adamw, Elements{}, {}, {.reduction = &block_int4<32>, .feedback = true}};
+  Cell four{Sharding::zero_2, {.data = 4}, Schedule::single, 1, false, Rule::adamw, Elements{}, {}, two.codecs};
+  const TemporaryFolder folder;
+  complete(stretch(two, {0, half}, {}, folder / "two"), two);
+  complete(stretch(four, {half, half}, folder / "two", folder / "four"), four);
+  const SafetensorsFile of_two{folder / "two" / "owed.safetensors"}, of_four{folder / "four" / "owed.safetensors"};
+  const auto all_zero = [](const SafetensorsFile& file) {
+    bool zero = true;
+    for (const TensorEntry& t : file.tensors())
+      for (const std::byte b : file.bytes(t.name)) zero = zero && b == std::byte{0};
+    return zero;
+  };
+  CHECK_FALSE(all_zero(of_two));
+  CHECK(all_zero(of_four));
+  Cell exact = two;
+  exact.codecs = {};
+  complete(stretch(exact, {half, half}, folder / "two", folder / "exact"), exact);
+  CHECK_FALSE(std::filesystem::exists(folder / "exact" / "owed.safetensors"));
 }
 
 TEST_CASE("a run resumed on another layout stays within the bound of trajectories") {

@@ -26,6 +26,7 @@ struct Cell {
   Rule rule = Rule::sgd;
   Elements elements{Element::f64, Element::f64, Element::f64};
   std::array<Tier, kinds> rests{};  // by kind
+  Codecs codecs{};
 
   bool resident() const { return rests == std::array<Tier, kinds>{}; }
   Tier tier(Kind kind) const { return rests[Extent(kind)]; }
@@ -54,6 +55,10 @@ inline std::string name_of(const Cell& c) {
   constexpr const char* of[] = {"weights", "gradients", "state", "activations"};
   for (Extent k = 0; k < kinds; ++k)
     if (c.rests[k] != Tier::device) text += concat(", ", of[k], " on the ", tier_names[Extent(c.rests[k])]);
+  const std::pair<const char*, const Codec*> packed[] = {{"gather", c.codecs.gather}, {"reduction", c.codecs.reduction}, {"state", c.codecs.state}};
+  for (const auto& [site, codec] : packed)
+    if (codec) text += concat(", ", codec->name(), " at ", site);
+  if (c.codecs.feedback) text += " with feedback";
   return text;
 }
 
@@ -144,43 +149,87 @@ inline std::vector<Class> classes_of(const Cell& c, Rank rank) {
   return all;
 }
 
+/// A packed reduction over some axes, of so many elements: near ranks first, where there are near and far ones.
+struct Hop {
+  Axes axes;
+  Extent ranks, elements;
+  /// Rows for all ranks of the hop.
+  Extent packed(const Codec& codec) const { return ranks * codec.packed_bytes(elements / ranks); }
+};
+inline std::vector<Hop> hops_of(const Degrees& d, Axes axes, Extent elements) {
+  const bool two = axes == Axes::data && d.inner > 1 && d.inner < d.data;
+  std::vector<Hop> hops;
+  for (const Axes hop : two ? std::vector{Axes::inner, Axes::outer} : std::vector{axes}) {
+    const Extent ranks = ranks_over(d, hop);
+    if (ranks > 1) hops.push_back({hop, ranks, elements}), elements /= ranks;
+  }
+  return hops;
+}
+
 struct Bytes {
   Extent weights = 0, gradients = 0, state = 0, gathered = 0;
   Extent padding = 0;  // of elements to data x tensor ranks, in elements
 };
 /// Each buffer begins on a line of 64 bytes: that padding is part of the formula. Where something rests changes how much of it there is only
 /// in three ways: state that rests elsewhere than the weights has a master of its own; weights off the device are gathered although nothing
-/// cuts them; gradients off it are beside the unit that computes them.
+/// cuts them; gradients off it are beside the unit that computes them. What travels packed is there packed too; weights that were
+/// gathered packed into those at rest have a master; what a reduction owes is of its terms' size, in the wide element, with the gradients.
 inline Bytes expect_bytes(const Cell& c, Rank rank) {
   const auto buffer = [](Extent elements, Element e) { return round_up(elements * bytes_of(e), 64); };
   const CutOver cut = cuts_of(c.sharding);
   const auto over = [&](Axes axes) { return ranks_over(c.degrees, axes); };
   Bytes b;
-  std::vector<Extent> forward(units), backward(units), reduced(units);  // of each unit while it computes
+  std::vector<Extent> forward(units), backward(units), reduced(units), arriving(units);  // of each unit while it computes; while its sum is taken
   for (const Class& k : classes_of(c, rank)) {
     const Elements e = c.elements;
     b.padding += k.padding;
     b.weights += buffer(k.size() / over(cut.forward), e.value);
-    if (cut.forward != cut.backward) b.weights += buffer(k.size() / over(cut.backward), e.value);
+    const Codec *gather = c.codecs.gather, *reduction = c.codecs.reduction;
+    const Extent parts = over(cut.forward), row = gather ? gather->packed_bytes(k.size() / parts) : 0;
+    const bool packs = gather && parts > 1, publishes = gather && over(cut.state - cut.forward) > 1;
+    if (cut.forward != cut.backward)
+      b.weights += packs ? buffer(parts / over(cut.backward) * row, Element::u8) : buffer(k.size() / over(cut.backward), e.value);
     const bool in_parts = over(cut.gradients) > 1, whole = !in_parts || k.units.size() > 1;
     if (in_parts) b.gradients += buffer(k.size() / over(cut.gradients), e.gradient);
     if (whole) b.gradients += buffer(k.size(), e.gradient);
-    if (e.master != e.value || c.tier(Kind::state) != c.tier(Kind::weights)) b.state += buffer(k.size() / over(cut.state), e.master);
+    if (publishes || e.master != e.value || c.tier(Kind::state) != c.tier(Kind::weights)) b.state += buffer(k.size() / over(cut.state), e.master);
     const Extent moments = c.rule == Rule::sgd || (c.rule == Rule::muon && !k.matrices.empty()) ? 1 : 2;
-    b.state += moments * buffer(k.size() / over(cut.state), e.master);
+    const Extent mine = k.size() / over(cut.state);
+    b.state += moments * (c.codecs.state ? buffer(c.codecs.state->packed_bytes(mine), Element::u8) : buffer(mine, e.master));
+    const auto owe = [&](Extent elements) { return c.codecs.feedback ? buffer(elements, wide(e.gradient)) : 0; };
+    const auto owe_hops = [&](Axes axes, Extent elements) {
+      for (const Hop& hop : hops_of(c.degrees, axes, elements)) b.gradients += owe(hop.elements);
+    };
+    if (reduction) {
+      const Axes rest = cut.state - cut.gradients, whole = Axes::data - cut.state;
+      owe_hops(cut.gradients, k.size()), owe_hops(rest, k.size() / over(cut.gradients)), owe_hops(whole, mine);
+      if (over(whole) > 1) b.gradients += owe(mine / over(whole));
+    }
     for (const Extent u : k.units) {
       const bool away = c.tier(Kind::weights) != Tier::device;
       if (over(cut.forward) > 1 || away) forward[u] += buffer(k.size(), e.value);
-      if (over(cut.backward) > 1 || away) backward[u] += buffer(k.size(), e.value);
+      if (over(cut.backward) > 1 || away || packs) backward[u] += buffer(k.size(), e.value);
+      for (auto* direction : {&forward, &backward}) (*direction)[u] += packs ? buffer(parts * row, Element::u8) : 0;
       if (!whole || c.tier(Kind::gradients) != Tier::device) reduced[u] += buffer(k.size(), e.gradient);
     }
+    if (reduction && in_parts) {
+      const auto hops = hops_of(c.degrees, cut.gradients, k.size());
+      for (Extent i = 0; i < hops.size(); ++i) {
+        const Extent copy = c.tier(Kind::gradients) != Tier::device ? owe(hops[i].elements) : 0;
+        (i == 0 ? reduced : arriving)[k.units.front()] += 2 * buffer(hops[i].packed(*reduction), Element::u8) + copy;
+      }
+    }
   }
-  // Beside the unit that computes, its neighbour's weights are on their way, and the other neighbour's gradients.
+  // Beside the unit that computes, its neighbour's weights are on their way, and the other neighbour's gradients. The second hop of those
+  // sets off when the next but one begins; at the end of a step that of even units first.
   Extent weights = 0, gradients = 0;
   for (const Range chunk : chunks_of(c, place_of(c.degrees, rank).stage))
     for (Extent u = chunk.begin; u < chunk.end; ++u) {
       const auto pair = [&](const std::vector<Extent>& of) { return of[u] + (u + 1 < chunk.end ? of[u + 1] : 0); };
       weights = std::max({weights, pair(forward), pair(backward)}), gradients = std::max(gradients, pair(reduced));
+      const bool last_two = u == chunk.begin, second = u + 1 < chunk.end;
+      if (second && (!last_two || u % 2 == 1)) gradients = std::max(gradients, pair(reduced) + arriving[u + 1]);
+      if (last_two && (!second || u % 2 == 0)) gradients = std::max(gradients, pair(reduced) + arriving[u]);
     }
   b.gathered = weights + gradients;
   return b;
@@ -202,7 +251,7 @@ struct Wire {
     double bytes = 0;
     if (verb == Verb::all_reduce) bytes = 2 * n * others;
     if (verb == Verb::reduce_scatter || verb == Verb::all_gather || verb == Verb::broadcast) bytes = n * others;
-    if (verb == Verb::send) bytes = n;
+    if (verb == Verb::send || verb == Verb::all_to_all) bytes = n;
     Row& row = rows[{verb, axes}];
     row.elements += elements, row.bytes += bytes;
   }
@@ -240,16 +289,37 @@ inline Wire expect_wire(const Cell& c, Rank rank, const std::vector<MicroBatch>&
 
   for (const Class& k : classes_of(c, rank)) {
     const Extent times = c.micro_batches * k.units.size();
-    add(Verb::all_gather, cut.forward, times * k.size(), value);
-    add(Verb::all_gather, cut.backward, times * k.size(), value);
+    const Codec *gather = c.codecs.gather, *reduction = c.codecs.reduction;
+    /// Of parts that each rank packs alone, or as they are.
+    const auto gathers = [&](Axes axes, Extent repeated, Extent parts, Extent elements, const Codec* codec, Element e) {
+      codec ? add(Verb::all_gather, axes, repeated * parts * codec->packed_bytes(elements / parts), Element::u8)
+            : add(Verb::all_gather, axes, repeated * elements, e);
+    };
+    const Extent forward = ranks_over(d, cut.forward);
+    for (const Axes axes : {cut.forward, cut.backward}) gathers(axes, times, forward, k.size(), forward > 1 ? gather : nullptr, value);
     Extent held = k.size();  // elements of the gradient still here
-    const auto scatter = [&](Axes axes, Extent repeated) { add(Verb::reduce_scatter, axes, repeated * held, gradient), held /= ranks_over(d, axes); };
+    const auto scatter = [&](Axes axes, Extent repeated) {
+      if (reduction)
+        for (const Hop& hop : hops_of(d, axes, held))
+          add(Verb::all_to_all, hop.axes, repeated * (hop.packed(*reduction) - hop.packed(*reduction) / hop.ranks), Element::u8);
+      else
+        add(Verb::reduce_scatter, axes, repeated * held, gradient);
+      held /= ranks_over(d, axes);
+    };
     scatter(cut.gradients, c.micro_batches);
     scatter(cut.state - cut.gradients, 1);
-    add(Verb::all_reduce, Axes::data - cut.state, held, gradient);
+    const Axes whole = Axes::data - cut.state;
+    if (reduction) {
+      const Extent mine = held;
+      scatter(whole, 1), held = mine;
+      gathers(whole, 1, ranks_over(d, whole), held, reduction, gradient);
+    } else {
+      add(Verb::all_reduce, whole, held, gradient);
+    }
     if (c.split() && k.uncut_use) add(Verb::all_reduce, Axes::tensor, held, gradient);
     if (k.on_two_stages) add(Verb::all_reduce, Axes::pipe, held, gradient);
-    add(Verb::all_gather, cut.state - cut.forward, k.size() / ranks_over(d, cut.forward), value);
+    const Axes published = cut.state - cut.forward;
+    gathers(published, 1, ranks_over(d, published), k.size() / forward, gather, value);
     if (c.rule == Rule::muon)
       for (const Extent whole : k.matrices)
         for (const Verb verb : {Verb::all_reduce, Verb::broadcast}) add(verb, cut.state | Axes::tensor, whole, master);

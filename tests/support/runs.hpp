@@ -50,6 +50,19 @@ struct GivenTiers {
   static constexpr Extent pool = 128_KiB;
 };
 
+/// A quantizer given by its codecs.
+struct GivenCodecs {
+  using Slot = QuantizerSlot;
+  Codecs chosen;
+  const Codec* codec(QuantSite site, const ParameterInfo&) const {
+    return site == QuantSite::gather      ? chosen.gather
+           : site == QuantSite::reduction ? chosen.reduction
+           : site == QuantSite::state     ? chosen.state
+                                          : nullptr;
+  }
+  bool feedback(const ParameterInfo&) const { return chosen.feedback; }
+};
+
 inline AnyRecipe recipe_of(const Cell& c) {
   const auto sharding = [&]() -> AnySharding {
     switch (c.sharding) {
@@ -69,7 +82,11 @@ inline AnyRecipe recipe_of(const Cell& c) {
     return Replicate{};
   }();
   const AnySchedule schedules[] = {SingleStage{}, GPipe{}, OneForwardOneBackward{}, Interleaved<2>{}};
-  return {sharding, schedules[int(c.schedule)], AnyOffload{GivenTiers{c.rests}}, AnyPrecision{GivenElements{c.elements}},
+  return {sharding,
+          schedules[int(c.schedule)],
+          AnyOffload{GivenTiers{c.rests}},
+          AnyPrecision{GivenElements{c.elements}},
+          AnyQuantizer{GivenCodecs{c.codecs}},
           c.recompute ? AnyRecompute{RecomputeUnits{}} : AnyRecompute{}};
 }
 

@@ -98,14 +98,16 @@ std::string refusal(const Degrees& degrees, const Model& model) {
   return refusal(degrees, model, Layout{}.recipe());
 }
 
-/// Gives a codec at one site, for matrices.
+auto with_branch() {
+  return Sequential{Named{"e", Embedding{vocabulary, length, width}}, Named{"branch", Branch{}}, Named{"h", Head{vocabulary, width}}};
+}
+
+/// Gives a codec at one site, for matrices; none, where there is no codec.
 struct Packs {
   using Slot = QuantizerSlot;
-  int site;
-  const Codec* codec(QuantSite s, const ParameterInfo& info) const {
-    static const int some_codec = 0;
-    return int(s) == site && info.role == Role::matrix ? reinterpret_cast<const Codec*>(&some_codec) : nullptr;
-  }
+  QuantSite site = QuantSite::rest;
+  const Codec* given = nullptr;
+  const Codec* codec(QuantSite s, const ParameterInfo& info) const { return s == site && info.role == Role::matrix ? given : nullptr; }
 };
 struct Grains {
   using Slot = SummationSlot;
@@ -161,15 +163,44 @@ TEST_CASE("a parameter or a buffer that its layer's parts() doesn't name is refu
 }
 
 TEST_CASE("a policy that asks for what isn't provided is refused, not passed over: dsx-E109") {
-  const auto with = [&](int site, bool fixed, bool cuts) {
-    const auto branch = Sequential{Named{"e", Embedding{vocabulary, length, width}}, Named{"branch", Branch{}}, Named{"h", Head{vocabulary, width}}};
-    return refusal({}, branch, Recipe{Packs{site}, Grains{fixed}, Exchanges{cuts}});
+  const auto with = [&](Packs packs, bool fixed, bool cuts) { return refusal({}, with_branch(), Recipe{packs, Grains{fixed}, Exchanges{cuts}}); };
+  CHECK(with({}, false, false) == "nothing");
+  for (const QuantSite site : {QuantSite::rest, QuantSite::cache})
+    CHECK(with({site, &block_int8<64>}, false, false) ==
+          concat("dsx-E109: the quantizer gives int8 by 64 for branch.up.weight at ", name_of(site), ", where nothing is packed"));
+  CHECK(with({}, true, false) == "dsx-E109: the summation policy asks for fixed grains; sums follow the layout");
+  CHECK(with({}, false, true) == "dsx-E109: the attention exchange cuts sequences; each rank attends to whole ones");
+}
+
+TEST_CASE("a codec that its site can't serve is refused: dsx-E117") {
+  constexpr Codec two_bits{2, 64};
+  const auto with = [&](QuantSite site, const Codec& codec) { return refusal({}, with_branch(), Recipe{Packs{site, &codec}}); };
+  for (const QuantSite site : {QuantSite::gather, QuantSite::reduction, QuantSite::state}) {
+    const std::string text =
+        concat(" for branch.up.weight at ", name_of(site), ", where codes of 8 or 4 bits in blocks are packed: give it block_int8 or block_int4");
+    const char* way = site == QuantSite::reduction ? "; signs under one scale travel by an optimizer's own reduction" : "";
+    CHECK(with(site, two_bits) == "dsx-E117: the quantizer gives int2 by 64" + text + way);
+    CHECK(with(site, one_bit) == "dsx-E117: the quantizer gives 1 bit" + text + way);
+    CHECK(with(site, block_int4<8, Codes::asymmetric>) == "nothing");
+  }
+}
+
+TEST_CASE("a second copy of packed weights that isn't parts of the first is refused: dsx-E118") {
+  struct Cuts {
+    using Slot = ShardingSlot;
+    Axes forward, backward;
+    Residency residency(const ParameterInfo&, const Mesh&) const { return {forward, backward, Axes::none, Axes::data}; }
   };
-  CHECK(with(-1, false, false) == "nothing");
-  for (const int site : {0, 1, 2, 3})
-    CHECK(with(site, false, false) == "dsx-E109: the quantizer gives a codec for branch.up.weight; no site packs values");
-  CHECK(with(-1, true, false) == "dsx-E109: the summation policy asks for fixed grains; sums follow the layout");
-  CHECK(with(-1, false, true) == "dsx-E109: the attention exchange cuts sequences; each rank attends to whole ones");
+  const auto with = [&](Axes forward, Axes backward, const Codec* codec) {
+    return refusal({.data = 4, .inner = 2}, with_branch(), Recipe{Cuts{forward, backward}, Packs{QuantSite::gather, codec}});
+  };
+  CHECK(with(Axes::data, Axes::inner, &block_int8<64>) == "nothing");
+  CHECK(with(Axes::data, Axes::none, &block_int8<64>) == "nothing");
+  CHECK(with(Axes::none, Axes::inner, nullptr) == "nothing");
+  CHECK(with(Axes::data, Axes::outer, &block_int8<64>) ==
+        "dsx-E118: the weights of branch.up.weight are gathered packed, in forward over data and in backward over outer; the second copy is packed "
+        "parts of the first: cut it over some of the same axes, inner before outer, or gather exactly");
+  CHECK(with(Axes::none, Axes::inner, &block_int8<64>).starts_with("dsx-E118"));
 }
 
 TEST_CASE("axes along which a mesh knows no ranks are refused: dsx-E312") {

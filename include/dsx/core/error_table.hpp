@@ -25,6 +25,8 @@ inline constexpr ErrorEntry error_table[] = {
     {108, "no policy or recipe has this name"},
     {109, "a policy asks for what nothing here provides"},
     {116, "an interleaved schedule of one chunk a stage"},
+    {117, "a codec that its site can't serve"},
+    {118, "a second copy of packed weights that isn't parts of the first"},
     {201, "a term of a sum (Partial) where a complete value is asked for"},
     {202, "a complete value where a term of a sum (Partial) is asked for"},
     {203, "a column-parallel layer was not given fan_out(value)"},

@@ -14,7 +14,7 @@ namespace dsx {
 struct AdamW {
   double rate = 1e-3, beta_1 = 0.9, beta_2 = 0.95, epsilon = 1e-8, decay = 0.1;
 
-  std::vector<StateSpec> states(const ParameterInfo&) const { return {{"first_moment"}, {"second_moment"}}; }
+  std::vector<StateSpec> states(const ParameterInfo&) const { return {{"first_moment"}, {"second_moment", true}}; }
   void update(Bundle& b, const Verdict& v, const Mesh& mesh) const {
     const kernels::AdamWStep step{.rate = rate,
                                   .beta_1 = beta_1,

@@ -24,6 +24,7 @@ struct Verdict {
 /// A tensor of state as large as the weight, in the master's element.
 struct StateSpec {
   const char* name;
+  bool squares = false;  // a mean of squares, never negative: where state is packed, its root is
 };
 
 template <class O>

@@ -6,13 +6,16 @@
 ///     Json saved = load("checkpoint", trainer);           // weights, moments, step
 ///     load_weights("checkpoint", weights);                // a generator needs no moments
 ///
-/// A folder holds weights.safetensors, state.safetensors and checkpoint.json. It is written beside its place, synced and renamed,
+/// A folder holds weights.safetensors, state.safetensors and checkpoint.json, and owed.safetensors where reductions owe what packing took
+/// from gradients. State that rests packed is unpacked, in double: exactly. Another layout's blocks round it again, each value by half a
+/// step of its new block at most; blocks that begin at the same elements do not. The folder is written beside its place, synced and renamed,
 /// so that at any moment the folder found under its name is complete.
 #pragma once
 
 #include <dsx/io/atomic_file.hpp>
 #include <dsx/io/json.hpp>
 #include <dsx/io/safetensors.hpp>
+#include <dsx/train/owed.hpp>
 #include <dsx/train/trainer.hpp>
 
 #include <optional>
@@ -97,6 +100,13 @@ template <class Weights>
 void with_master(const Weights& weights, auto f) {
   weights.elements().master == Element::f64 ? f(double{}) : f(float{});
 }
+/// Calls f(T{}) with the type of state: what was packed is exact in a double, and packs into the same bits again.
+template <class Weights>
+void with_state(const Weights& weights, auto f) {
+  const auto& all = weights.bundles().all();
+  const bool packed = std::any_of(all.begin(), all.end(), [](const Bundle& b) { return b.codecs.state; });
+  packed || weights.elements().master == Element::f64 ? f(double{}) : f(float{});
+}
 inline Json read_manifest(const std::filesystem::path& folder) {
   const std::filesystem::path file = folder / "checkpoint.json";
   if (!std::filesystem::exists(file)) fail<670>(folder, " is no checkpoint: it has no checkpoint.json");
@@ -111,7 +121,7 @@ inline Json read_manifest(const std::filesystem::path& folder) {
 /// Writes weights, optimizer state and step; every rank calls it. `also(folder)` adds files, on the root; `extra` goes into the manifest.
 template <class Trainer>
 void save(const std::filesystem::path& folder, Trainer& trainer, auto also, const Json& extra) {
-  const auto& weights = trainer.weights();
+  auto& weights = trainer.weights();
   const bool root = trainer.mesh().session().is_root();
   std::optional<AtomicFolder> target;
   if (root) target.emplace(folder);
@@ -119,8 +129,11 @@ void save(const std::filesystem::path& folder, Trainer& trainer, auto also, cons
   detail::with_master(weights, [&](auto zero) {
     using T = decltype(zero);
     detail::write_tensors<T>(path / "weights.safetensors", root, weights, detail::weight_tensors(weights));
-    detail::write_tensors<T>(path / "state.safetensors", root, weights, detail::state_tensors(weights, trainer.optimizer()));
   });
+  detail::with_state(weights, [&](auto zero) {
+    detail::write_tensors<decltype(zero)>(path / "state.safetensors", root, weights, detail::state_tensors(weights, trainer.optimizer()));
+  });
+  write_owed(path / "owed.safetensors", root, weights);
   if (root) {
     also(path);
     write_file(path / "checkpoint.json",
@@ -141,14 +154,19 @@ Json load(const std::filesystem::path& name, Trainer& trainer) {
   const Json manifest = detail::read_manifest(folder);
   const Extent step = manifest["step"].extent();
   auto& weights = trainer.weights();
+  const auto weight_tensors = detail::weight_tensors(weights), state_tensors = detail::state_tensors(weights, trainer.optimizer());
   detail::with_master(weights, [&](auto zero) {
     using T = decltype(zero);
-    const auto weight_tensors = detail::weight_tensors(weights), state_tensors = detail::state_tensors(weights, trainer.optimizer());
-    const SafetensorsFile stored_weights = detail::open_tensors<T>(folder / "weights.safetensors", weight_tensors);
-    const SafetensorsFile stored_state = detail::open_tensors<T>(folder / "state.safetensors", state_tensors);
-    detail::assign_tensors<T>(stored_weights, weights, weight_tensors);
-    detail::assign_tensors<T>(stored_state, weights, state_tensors);
+    detail::with_state(weights, [&](auto state_zero) {
+      using S = decltype(state_zero);
+      const SafetensorsFile stored_weights = detail::open_tensors<T>(folder / "weights.safetensors", weight_tensors);
+      const SafetensorsFile stored_state = detail::open_tensors<S>(folder / "state.safetensors", state_tensors);
+      detail::assign_tensors<T>(stored_weights, weights, weight_tensors);
+      detail::assign_tensors<S>(stored_state, weights, state_tensors);
+    });
   });
+  weights.bundles().pack_loaded();
+  read_owed(folder / "owed.safetensors", weights);
   trainer.resume_at(step);
   return manifest["extra"];
 }

@@ -115,15 +115,19 @@ class Trainer {
     for (Bundle& b : weights().bundles().all()) {
       if (b.in_training) fail<410>("these weights have a trainer, whose state of ", b.segments.front().path, " would be lost; end it first");
       b.in_training = true;
-      if (b.kind.trained)
-        for (Extent i = 0; i < optimizer_.states(b.kind).size(); ++i)
-          b.states.push_back(memory_->keep(Category::state, {b.mine.size(), 1}, b.elements.master, b.tier(Kind::state)));
+      if (!b.kind.trained) continue;
+      for (const StateSpec& state : optimizer_.states(b.kind)) {
+        const Codec* const codec = b.codecs.state;
+        b.states.push_back(memory_->keep(Category::state, {codec ? codec->packed_bytes(b.mine.size()) : b.mine.size(), 1},
+                                         codec ? Element::u8 : b.elements.master, b.tier(Kind::state)));
+        b.squares.push_back(state.squares);
+      }
     }
   }
   void release_weights() {
     for (Bundle& b : weights().bundles().all()) {
       for (const View& state : b.states) memory_->give_back(Category::state, state, b.tier(Kind::state));
-      b.states.clear(), b.in_training = false;
+      b.states.clear(), b.squares.clear(), b.loading.clear(), b.in_training = false;
     }
   }
   static View whole(std::array<double, 2>& sums) { return {sums.data(), {sums.size(), 1}, Element::f64}; }
@@ -137,6 +141,7 @@ class Trainer {
 
   /// All ranks find the first bad tensor and the first rank that has it.
   [[noreturn]] void refuse(const Verdict& v) {
+    weights().bundles().forget_owed();
     const auto& records = weights().records();
     const std::string path = weights().bundles().first_not_finite();
     const Extent ranks = mesh().session().ranks(), rank = mesh().session().rank();

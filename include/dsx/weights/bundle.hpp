@@ -11,10 +11,14 @@
 #include <dsx/pass/operation.hpp>
 #include <dsx/policy/offload.hpp>
 #include <dsx/policy/precision.hpp>
+#include <dsx/policy/quantizer.hpp>
 #include <dsx/policy/sharding.hpp>
+#include <dsx/weights/packed.hpp>
 
 #include <array>
 #include <deque>
+#include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -35,11 +39,18 @@ struct Segment {
   Range range() const { return {offset, offset + part.local.size()}; }
 };
 
+/// What a quantizer says of a bundle; null: nothing is packed there.
+struct Codecs {
+  const Codec *gather = nullptr, *reduction = nullptr, *state = nullptr;
+  bool feedback = false;  // of the reduction
+};
+
 struct Bundle {
   ParameterInfo kind;  // the class
   Residency where;
   Elements elements;
   std::string tie{};
+  Codecs codecs{};
   std::deque<Segment> segments{};
   std::vector<Unit> units{};    // on this stage; several where a tie joins them
   Communicator stages{};        // those that share a tied bundle
@@ -48,19 +59,26 @@ struct Bundle {
   std::array<Tier, kinds> rests{};  // by kind, the tier in which it lies between uses
   Extent size = 0;              // in elements, padded so that data x tensor ranks divide it
 
-  View rest{}, near{};               // weights between uses, and between forward and backward if elsewhere
+  View rest{}, near{};               // weights between uses, and between forward and backward if elsewhere: packed, if gathers are
   View gradient{}, gradient_part{};  // of one backward, summed over micro-batches
   View gradient_at_rest{};           // one that is kept whole, where it rests off the device
   View reduced{};                    // at the end of a step: the gradient of this rank's state
-  View own_master{};                 // the master of `mine` where its element or its tier isn't the weights'
+  View own_master{};                 // the master of `mine` where its element or its tier isn't the weights', or those were packed
   View updated{};                    // while an update runs elsewhere than the weights rest: where its result goes
-  std::vector<View> states{};        // of the optimizer, over `mine`
+  std::vector<View> states{};        // of the optimizer, over `mine`; at rest packed, if codecs say so
+  std::vector<bool> squares{};       // which of them are means of squares
+  std::vector<std::vector<double>> loading{};            // packed ones while a checkpoint is read: blocks straddle its tensors
+  std::optional<PackedReduction> to_part{}, to_state{};  // of gradients: to the part that rests, from there to that of the state
+  std::unique_ptr<Reduction> whole_sum{};                // over the axes that don't cut the state; none: the communicator's
   bool part_touched = false, in_training = false;
+  bool publishes_packed = false;  // updated weights are gathered packed into those that rest
+  bool unpublished = false;       // and those that rest were given from outside: they aren't what a gather leaves yet
   Range resting{}, mine{}, counted{};
 
   Tier tier(Kind kind) const { return rests[std::size_t(kind)]; }
   bool away(Kind kind) const { return tier(kind) != Tier::device; }
-  bool has_own_master() const { return elements.master != elements.value || tier(Kind::state) != tier(Kind::weights); }
+  bool has_own_master() const { return publishes_packed || elements.master != elements.value || tier(Kind::state) != tier(Kind::weights); }
+  Range padding() const { return {segments.back().range().end, size}; }
   /// This rank's slice of the weights at rest.
   View slice() const { return rest.part({mine.begin - resting.begin, mine.end - resting.begin}); }
   /// Where an update puts new weights.

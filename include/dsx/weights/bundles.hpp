@@ -41,7 +41,8 @@ class Bundles {
     Extent order = 0;
   };
   /// Adds a parameter to its class.
-  void add(Unit unit, const std::string& path, const Parameter& p, Axes partial, const Tie& tie, const Elements& elements, auto& sharding);
+  void add(Unit unit, const std::string& path, const Parameter& p, Axes partial, const Tie& tie, const Elements& elements, auto& sharding,
+           auto& quantizer);
   void add(Unit unit, const std::string& path, const Buffer& b, Element element);
   /// Every parameter of the model's `units` is in: pads, checks and allocates.
   void settle(std::uint64_t seed, Extent units);
@@ -59,6 +60,12 @@ class Bundles {
   void abandon();
   void finish();
   void publish();
+  /// What reductions owe begins at zero again: of a step that was given up nothing is owed.
+  void forget_owed();
+  /// Packed state that was assigned tensor by tensor is packed, when all of it is there.
+  void pack_loaded();
+  /// f(name, view) for all that this rank's reductions owe.
+  void each_owed(auto f);
   double squared_norm() const;
   /// The path of the first parameter whose gradient on this rank isn't finite; empty if all are.
   std::string first_not_finite() const;
@@ -105,6 +112,7 @@ class Bundles {
     Bundle* bundle;
     View whole;
     Lease lease{};
+    View packed{};  // what travels, a row a part
   };
   /// The weights of a unit that computes or will be the next to, and the gradients of one that was the last.
   struct Turn {
@@ -114,13 +122,25 @@ class Bundles {
   };
   Turn& turn_of(Unit unit) { return turns_[unit % 2]; }
   void fetch(Unit, Direction, bool ahead);
+  void fetch_packed(Journey&, Unit, bool near, Axes axes);
+  void round_as_published(Bundle&);
   void reduced(Turn&);
+  void choose_reductions(Bundle&);
   void start(Bundle&, std::uint64_t seed);
   void bring_gradient(Bundle&, Unit);
   void zero_untouched(Bundle&, const View& gradient);
   void add_up(Bundle&, const View& mine);
   void where_gradients_rest(const Bundle&, const View& gradient, auto f);
+  std::vector<double> unpacked_state(const Bundle&, Extent state) const;
+  void publish_packed(Bundle&, const Communicator&);
   void merge_buffers();
+  /// Weights travel packed between forward's parts; a second copy is rows of them.
+  bool gathers_packed(const Bundle& b) const { return b.codecs.gather && mesh_->size(b.where.forward) > 1; }
+  Shape near_shape(const Bundle& b) const {
+    if (!gathers_packed(b)) return {part(b, b.where.backward).size(), 1};
+    const Extent parts = mesh_->size(b.where.forward);
+    return {parts / mesh_->size(b.where.backward), b.codecs.gather->packed_bytes(b.size / parts)};
+  }
   View tensor(const Bundle& b, Which which) const {
     return which.of == Which::Of::weight ? b.master() : which.of == Which::Of::gradient ? b.reduced : b.states[which.state];
   }
@@ -134,15 +154,18 @@ class Bundles {
   std::vector<Bundle*> tied_{};  // over stages, in the order that all of them keep
   std::vector<std::vector<Bundle*>> of_unit_{};
   std::array<Turn, 2> turns_{};
+  bool owed_is_void_ = false;
 };
 
 inline void Bundles::add(Unit unit, const std::string& path, const Parameter& p, Axes partial, const Tie& tie, const Elements& elements,
-                         auto& sharding) {
+                         auto& sharding, auto& quantizer) {
   const ParameterInfo info{p.tie, p.whole(), p.cut_over(), (p.stack > 1 ? Axes::expert_data : Axes::data) | partial, p.role, p.trained};
   Bundle& bundle = find(unit, info, std::string{p.tie});
   if (bundle.segments.empty()) {
     bundle.elements = elements;
     bundle.where = sharding.residency(info, *mesh_);
+    bundle.codecs = {quantizer.codec(QuantSite::gather, info), quantizer.codec(QuantSite::reduction, info), quantizer.codec(QuantSite::state, info),
+                     feedback_of(quantizer, info)};
     bundle.stages = tie.stages, bundle.first_stage = tie.first_stage, bundle.tie_order = tie.order;
   }
   if (!p.tie.empty() && !bundle.segments.empty()) return;  // another use of the same parameter
@@ -186,6 +209,10 @@ inline void Bundles::check(const Bundle& b) const {
     if (!contains_slices(part, state))
       fail<104>(part == forward ? "weights at rest over " : "gradients over ", to_text(part), " and state over ", to_text(state),
                 " don't nest; cut over inner before outer");
+  if (b.codecs.gather && mesh_->size(backward) > 1 && !(mesh_->size(backward - forward) == 1 && contains_slices(backward, forward)))
+    fail<118>("the weights of ", b.segments.front().path, " are gathered packed, in forward over ", to_text(forward), " and in backward over ",
+              to_text(backward),
+              "; the second copy is packed parts of the first: cut it over some of the same axes, inner before outer, or gather exactly");
 }
 
 inline void Bundles::settle(std::uint64_t seed, Extent units) {
@@ -198,19 +225,32 @@ inline void Bundles::settle(std::uint64_t seed, Extent units) {
     b.resting = part(b, forward), b.mine = part(b, state);
     const Axes replicas = (b.kind.summed_over | Axes::tensor) - state - b.kind.split_over;
     b.counted = b.first_stage ? share(b.mine, mesh_->size(replicas), mesh_->coordinate(replicas)) : Range{};
+    b.publishes_packed = b.unpublished = b.codecs.gather && b.kind.trained && mesh_->size(state - forward) > 1;
     b.rest = memory_->keep(Category::weights, {b.resting.size(), 1}, b.elements.value, b.tier(Kind::weights));
-    if (forward != backward) b.near = memory_->keep(Category::weights, {part(b, backward).size(), 1}, b.elements.value, b.tier(Kind::weights));
+    if (forward != backward)
+      b.near = memory_->keep(Category::weights, near_shape(b), gathers_packed(b) ? Element::u8 : b.elements.value, b.tier(Kind::weights));
     if (b.kind.trained) {
       if (b.has_own_master()) b.own_master = memory_->keep(Category::state, {b.mine.size(), 1}, b.elements.master, b.tier(Kind::state));
       const auto keep = [&](Extent size) { return memory_->keep(Category::gradients, {size, 1}, b.elements.gradient, b.tier(Kind::gradients)); };
       if (mesh_->size(gradients) > 1) b.gradient_part = keep(part(b, gradients).size());
       if (b.keeps_gradient()) (b.away(Kind::gradients) ? b.gradient_at_rest : b.gradient) = keep(b.size);
+      choose_reductions(b);
     }
     if (!memory_->dry()) start(b, seed);
     if (b.stages.size() > 1 && b.kind.trained) tied_.push_back(&b);
     for (const Unit u : b.units) of_unit_[u].push_back(&b);
   }
   std::sort(tied_.begin(), tied_.end(), [](const Bundle* a, const Bundle* b) { return a->tie_order < b->tie_order; });
+}
+
+inline void Bundles::choose_reductions(Bundle& b) {
+  if (!b.codecs.reduction) return;
+  const Packing how{b.codecs.reduction, b.codecs.feedback, b.tier(Kind::gradients)};
+  const Axes parts = b.where.gradients, rest = b.where.state - b.where.gradients, whole = (b.kind.summed_over - Axes::tensor) - b.where.state;
+  const Extent part = b.size / mesh_->size(parts), last = part / mesh_->size(rest);
+  if (mesh_->size(parts) > 1) b.to_part.emplace(*mesh_, parts, how, b.size, b.elements.gradient);
+  if (mesh_->size(rest) > 1) b.to_state.emplace(*mesh_, rest, how, part, b.elements.gradient);
+  if (mesh_->size(whole) > 1) b.whole_sum = std::make_unique<PackedSum>(*mesh_, whole, how, last, b.elements.gradient);
 }
 
 inline void Bundles::start(Bundle& b, std::uint64_t seed) {
@@ -248,14 +288,54 @@ inline void Bundles::fetch(Unit unit, Direction direction, bool ahead) {
     const bool near = direction == Direction::backward && b->where.forward != b->where.backward;
     const View at_rest = near ? b->near : b->rest;
     const Axes axes = direction == Direction::backward ? b->where.backward : b->where.forward;
+    if (b->unpublished) round_as_published(*b);
     Journey& journey = turn.weights.emplace_back(Journey{b, at_rest});
     const bool away = b->away(Kind::weights);
+    if (gathers_packed(*b)) {
+      fetch_packed(journey, unit, near, axes);
+      continue;
+    }
     if (mesh_->size(axes) == 1 && !away) continue;
     journey.whole = memory_->gathered.take(unit, {b->size, 1}, b->elements.value);
     const View mine = away ? journey.whole.part(part(*b, axes)) : at_rest;
     if (away) session_->move(at_rest, mine);
     if (mesh_->size(axes) > 1) journey.lease = mesh_->along(axes).all_gather(mine, journey.whole);
   }
+}
+
+/// What travels is packed once, on the way to forward; the second copy is the packed rows of near ranks, so that backward meets the same values.
+inline void Bundles::fetch_packed(Journey& journey, Unit unit, bool near, Axes axes) {
+  Bundle& b = *journey.bundle;
+  const Codec& codec = *b.codecs.gather;
+  const View at_rest = journey.whole;
+  const bool away = b.away(Kind::weights);
+  const auto take = [&](Shape shape, Element element) { return memory_->gathered.take(unit, shape, element); };
+  journey.whole = take({b.size, 1}, b.elements.value);
+  journey.packed = packed_parts::room(codec, mesh_->size(b.where.forward), b.size, take);
+  const View mine = journey.packed.rows(mesh_->part(axes, journey.packed.shape.rows));
+  if (near) {
+    away ? session_->move(at_rest, mine) : session_->launch(kernels::copy, at_rest, mine);
+  } else {
+    const View values = away ? journey.whole.part(part(b, axes)) : at_rest;
+    if (away) session_->move(at_rest, values);
+    session_->launch(kernels::quantize, codec, values, mine);
+  }
+  if (mesh_->size(axes) > 1) journey.lease = mesh_->along(axes).all_gather(mine, journey.packed);
+}
+
+/// Weights that rest whole, given from outside: each part becomes what a packed gather would have made of it.
+inline void Bundles::round_as_published(Bundle& b) {
+  b.unpublished = false;
+  const Codec& codec = *b.codecs.gather;
+  const Extent parts = mesh_->size(b.where.state - b.where.forward);
+  session_->edit(b.rest, [&](const View& all) {
+    for (Extent r = 0; r < parts; ++r) {
+      const View values = all.part(share({0, all.size()}, parts, r));
+      std::vector<std::uint8_t> packed(codec.packed_bytes(values.size()));
+      const View bytes{packed.data(), {packed.size(), 1}, Element::u8};
+      kernels::quantize(codec, values, bytes), kernels::dequantize(codec, bytes, {values, false});
+    }
+  });
 }
 
 inline void Bundles::acquire(Unit unit, Direction direction, std::optional<Unit> next) {
@@ -271,11 +351,12 @@ inline void Bundles::acquire(Unit unit, Direction direction, std::optional<Unit>
     for (Turn& t : turns_)
       if (&t == &turn || t.closed != unit + 1) reduced(t);
   if (backward) turn.reducing_before = memory_->reducing.top(unit);
-  for (auto& [bundle, whole, lease] : turn.weights) {
+  for (auto& [bundle, whole, lease, packed] : turn.weights) {
     Bundle& b = *bundle;
     lease.wait();
+    if (packed.size()) packed_parts::unpack(*session_, *b.codecs.gather, packed, whole);
     if (!backward && b.where.forward != b.where.backward) {
-      const View mine = whole.part(part(b, b.where.backward));
+      const View mine = packed.size() ? packed.rows(mesh_->part(b.where.backward, packed.shape.rows)) : whole.part(part(b, b.where.backward));
       b.away(Kind::weights) ? session_->move(mine, b.near) : session_->launch(kernels::copy, mine, b.near);
     }
     if (backward && b.kind.trained && (!b.keeps_gradient() || b.away(Kind::gradients))) bring_gradient(b, unit);
@@ -318,7 +399,11 @@ inline void Bundles::close(Unit unit) {
     }
     zero_untouched(*b, b->gradient);
     const View mine = b->gradient.part(part(*b, b->where.gradients));
-    turn.gradients.push_back({b, mine, mesh_->along(b->where.gradients).reduce_scatter(b->gradient, mine)});
+    Journey& journey = turn.gradients.emplace_back(Journey{b, mine});
+    if (b->to_part)
+      b->to_part->begin(b->gradient, [&](Shape s, Element e) { return memory_->reducing.take(unit, s, e); });
+    else
+      journey.lease = mesh_->along(b->where.gradients).reduce_scatter(b->gradient, mine);
   }
   // A gradient that is kept whole is written again by the next micro-batch's last use, whichever unit that is.
   const bool waits = std::any_of(turn.gradients.begin(), turn.gradients.end(), [](const Journey& j) {
@@ -342,12 +427,14 @@ inline void Bundles::add_up(Bundle& b, const View& mine) {
 
 /// The gradients that set off have come: they are added up over micro-batches.
 inline void Bundles::reduced(Turn& turn) {
-  for (auto& [b, mine, lease] : turn.gradients) {
+  const Extent end = Extent(&turn - turns_.data());
+  for (auto& [b, mine, lease, packed] : turn.gradients) {
     lease.wait();
+    if (b->to_part) b->to_part->finish([&](Shape s, Element e) { return memory_->reducing.take(end, s, e); });
     add_up(*b, mine);
   }
   turn.gradients.clear(), turn.closed.reset();
-  memory_->reducing.pop(Extent(&turn - turns_.data()), turn.reducing_before);
+  memory_->reducing.pop(end, turn.reducing_before);
 }
 
 inline void Bundles::abandon() {
@@ -355,10 +442,35 @@ inline void Bundles::abandon() {
     memory_->gathered.pop(i, turns_[i].gathered_before), memory_->reducing.pop(i, turns_[i].reducing_before);
     turns_[i] = {};  // each lease withdraws what wasn't taken
   }
+  for (Bundle& b : bundles_)
+    for (auto* reduction : {&b.to_part, &b.to_state})
+      if (*reduction) (*reduction)->abandon();
+  owed_is_void_ = true;
+}
+
+void Bundles::each_owed(auto f) {
+  if (owed_is_void_) forget_owed();
+  for (Bundle& b : bundles_) {
+    const auto name = [&](const Owed& owed, const char* of) {
+      if (owed.view.size()) f(concat(b.segments.front().path, ".", of, owed.name), owed.view);
+    };
+    if (b.to_part)
+      for (const Owed& owed : b.to_part->owed()) name(owed, "");
+    if (b.to_state)
+      for (const Owed& owed : b.to_state->owed()) name(owed, "last_");
+    if (b.whole_sum)
+      for (const Owed& owed : b.whole_sum->owed()) name(owed, "whole_");
+  }
+}
+inline void Bundles::forget_owed() {
+  owed_is_void_ = false;
+  each_owed([&](const std::string&, const View& owed) { session_->edit(owed, [](const View& v) { kernels::zero(v); }); });
 }
 
 /// A step that ended in an exception leaves gradients half summed: they count as untouched.
 inline void Bundles::begin_step() {
+  if (owed_is_void_) forget_owed();
+  pack_loaded();
   for (Bundle& b : bundles_) {
     b.part_touched = false;
     for (Segment& s : b.segments) s.held.touched = false;
@@ -379,11 +491,20 @@ inline void Bundles::finish() {
       if (!in_parts) zero_untouched(b, here);
       if (const Axes axes = b.where.state - b.where.gradients; mesh_->size(axes) > 1) {
         mine = mesh_->part(axes, here.size());
-        mesh_->along(axes).reduce_scatter(here, here.part(mine)).wait();
+        if (b.to_state) {
+          const ScratchScope scope{*memory_};
+          const auto take = [this](Shape s, Element e) { return memory_->scratch.take(s, e); };
+          b.to_state->begin(here, take), b.to_state->finish(take);
+        } else {
+          mesh_->along(axes).reduce_scatter(here, here.part(mine)).wait();
+        }
         here = here.part(mine);
       }
-      for (const Axes axes : {(b.kind.summed_over - Axes::tensor) - b.where.state, b.kind.summed_over & Axes::tensor})
-        if (mesh_->size(axes) > 1) mesh_->along(axes).all_reduce(here).wait();
+      if (b.whole_sum)
+        b.whole_sum->reduce(here);
+      else if (const Axes axes = (b.kind.summed_over - Axes::tensor) - b.where.state; mesh_->size(axes) > 1)
+        mesh_->along(axes).all_reduce(here).wait();
+      if (const Axes axes = b.kind.summed_over & Axes::tensor; mesh_->size(axes) > 1) mesh_->along(axes).all_reduce(here).wait();
     });
     b.reduced = kept.part(mine);
   }
@@ -401,9 +522,25 @@ inline void Bundles::publish() {
   for (Bundle& b : bundles_)
     if (const Axes axes = b.where.state - b.where.forward; b.kind.trained && mesh_->size(axes) > 1) {
       const OpenedHere open{*memory_, b.rest, Access::update};
-      mesh_->along(axes).all_gather(b.weight_of_state(), b.rest).wait();
+      const Communicator& ranks = mesh_->along(axes);
+      if (b.publishes_packed)
+        publish_packed(b, ranks);
+      else
+        ranks.all_gather(b.weight_of_state(), b.rest).wait();
     }
   merge_buffers();
+}
+
+inline void Bundles::publish_packed(Bundle& b, const Communicator& ranks) {
+  std::optional<HostScope> host;
+  if (b.away(Kind::weights)) host.emplace(*session_);
+  const ScratchScope scope{*memory_};
+  const Codec& codec = *b.codecs.gather;
+  const View packed = packed_parts::room(codec, ranks.size(), b.rest.size(), [this](Shape s, Element e) { return memory_->scratch.take(s, e); });
+  const View mine = packed_parts::row(packed, ranks.rank());
+  session_->launch(kernels::quantize, codec, b.weight_of_state(), mine);
+  ranks.all_gather(mine, packed).wait();
+  packed_parts::unpack(*session_, codec, packed, b.rest);
 }
 
 inline void Bundles::merge_buffers() {
@@ -471,9 +608,35 @@ void Bundles::assign(const std::string& path, std::span<const T> whole, Which wh
           });
         });
       };
-      if (which.of == Which::Of::weight) set(b.rest, b.resting);
-      if (which.of != Which::Of::weight || b.own_master.size()) set(tensor(b, which), b.mine);
+      if (which.of == Which::Of::weight) set(b.rest, b.resting), b.unpublished = b.publishes_packed;
+      if (which.of == Which::Of::state && b.codecs.state) {
+        b.loading.resize(b.states.size());
+        auto& values = b.loading[which.state];
+        if (values.empty()) values = unpacked_state(b, which.state);
+        set({values.data(), {values.size(), 1}, Element::f64}, b.mine);
+      } else if (which.of != Which::Of::weight || b.own_master.size()) {
+        set(tensor(b, which), b.mine);
+      }
     }
+}
+
+/// In double a packed value is exact, and packs into the same bits.
+inline std::vector<double> Bundles::unpacked_state(const Bundle& b, Extent i) const {
+  if (i < b.loading.size() && !b.loading[i].empty()) return b.loading[i];
+  std::vector<double> values(b.mine.size());
+  session_->read(b.states[i],
+                 [&](const View& packed) { unpack_state(*b.codecs.state, packed, {values.data(), {values.size(), 1}, Element::f64}, b.squares[i]); });
+  return values;
+}
+inline void Bundles::pack_loaded() {
+  for (Bundle& b : bundles_) {
+    for (Extent i = 0; i < b.loading.size(); ++i)
+      if (auto& values = b.loading[i]; !values.empty())
+        session_->edit(b.states[i], [&](const View& packed) {
+          pack_state(*b.codecs.state, {values.data(), {values.size(), 1}, Element::f64}, packed, b.squares[i]);
+        });
+    b.loading.clear();
+  }
 }
 
 template <class T>
@@ -484,7 +647,13 @@ std::vector<T> Bundles::collect(const std::string& path, Extent size, Which whic
       if (s.path != path || memory_->dry() || (!b.kind.trained && which.of != Which::Of::weight)) continue;
       const Range here = overlap(s.range(), b.counted);
       if (here.size() == 0) continue;
-      session_->read(tensor(b, which).part({here.begin - b.mine.begin, here.end - b.mine.begin}), [&](View from) {
+      std::vector<double> unpacked;
+      View held = tensor(b, which);
+      if (which.of == Which::Of::state && b.codecs.state) {
+        unpacked = unpacked_state(b, which.state);
+        held = {unpacked.data(), {unpacked.size(), 1}, Element::f64};
+      }
+      session_->read(held.part({here.begin - b.mine.begin, here.end - b.mine.begin}), [&](View from) {
         dispatch(from.element, [&](auto zero) {
           using E = decltype(zero);
           for (Extent i = here.begin; i < here.end; ++i) whole[s.part.whole_index(i - s.offset)] = T(from.pointer<E>()[i - here.begin]);

@@ -4,9 +4,11 @@
 ///
 ///     update_where_state_rests(session, bundle, [&](Bundle& b) { optimizer.update(b, verdict, mesh); });
 ///
-/// The optimizer notices nothing: off the device scratch is the host's, and kernels run there.
+/// State that rests packed is unpacked for the update, and packed again. The optimizer notices nothing: off the device scratch is the
+/// host's, and kernels run there.
 #pragma once
 
+#include <dsx/kernels/elementwise.hpp>
 #include <dsx/weights/bundle.hpp>
 
 #include <optional>
@@ -28,17 +30,27 @@ class [[nodiscard]] Instead {
   View before_;
 };
 
-void with_states(const Memory& memory, Bundle& b, auto& f, Extent i = 0) {
+void with_states(Session& session, Bundle& b, auto& f, Extent i = 0) {
   if (i == b.states.size()) return f();
-  const OpenedHere state{memory, b.states[i], Access::update};
-  with_states(memory, b, f, i + 1);
+  const OpenedHere state{session.memory, b.states[i], Access::update};
+  if (!b.codecs.state) return with_states(session, b, f, i + 1);
+  const View packed = b.states[i], values = session.memory.scratch.take({b.mine.size(), 1}, b.elements.master);
+  session.launch(unpack_state, *b.codecs.state, packed, values, bool(b.squares[i]));
+  {
+    const Instead unpacked{b.states[i], values};
+    with_states(session, b, f, i + 1);
+  }
+  // Padding is no state: what asymmetric codes make of its zeros must not change a block's scale.
+  if (const Range padding = overlap(b.padding(), b.mine); padding.size() > 0)
+    session.launch(kernels::zero, values.part({padding.begin - b.mine.begin, padding.end - b.mine.begin}));
+  session.launch(pack_state, *b.codecs.state, values, packed, bool(b.squares[i]));
 }
 
 }  // namespace detail
 
 void update_where_state_rests(Session& session, Bundle& b, auto update) {
   const bool at_host = b.away(Kind::state);
-  if (!at_host && !b.away(Kind::gradients) && !b.away(Kind::weights)) return update(b);
+  if (!at_host && !b.away(Kind::gradients) && !b.away(Kind::weights) && !b.codecs.state) return update(b);
   Memory& memory = session.memory;
   std::optional<HostScope> host;
   if (at_host) host.emplace(session);
@@ -53,7 +65,7 @@ void update_where_state_rests(Session& session, Bundle& b, auto update) {
 
   const detail::Instead reduced_here{b.reduced, reduced}, updated_here{b.updated, updated};
   const auto run = [&] { update(b); };
-  detail::with_states(memory, b, run);
+  detail::with_states(session, b, run);
   if (brought_back) session.move(updated, slice.view());
 }
 

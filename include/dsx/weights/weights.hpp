@@ -36,12 +36,14 @@ class Weights {
     list(parameters);
     const auto partial = probe(parameters);
     const auto sharding = recipe_.template get<ShardingSlot>();
+    const auto quantizer = recipe_.template get<QuantizerSlot>();
     const Elements elements = this->elements();
     const auto ties = tie_stages();
     for (const Use& use : uses_) {
       if (!holds(use.unit)) continue;
       const Use& first = *std::find_if(uses_.begin(), uses_.end(), [&](const Use& u) { return u.path == use.path; });
-      bundles_.add(use.unit, use.path, parameters[first.unit][first.slot], partial[use.unit][use.slot], ties[index_of(use.path)], elements, sharding);
+      bundles_.add(use.unit, use.path, parameters[first.unit][first.slot], partial[use.unit][use.slot], ties[index_of(use.path)], elements, sharding,
+                   quantizer);
     }
     model_.each_unit([&](const std::string& name, const auto& layer, Unit unit) {
       each_part(name, layer, [&](const std::string& path, const Buffer& b) {
@@ -187,8 +189,14 @@ class Weights {
   void check_provided() const {
     const auto quantizer = recipe_.template get<QuantizerSlot>();
     for (const Bundle& b : bundles_.all()) {
-      for (const QuantSite site : {QuantSite::rest, QuantSite::gather, QuantSite::reduction, QuantSite::cache})
-        if (quantizer.codec(site, b.kind)) fail<109>("the quantizer gives a codec for ", b.segments.front().path, "; no site packs values");
+      for (const QuantSite site : {QuantSite::rest, QuantSite::cache})
+        if (const Codec* codec = quantizer.codec(site, b.kind))
+          fail<109>("the quantizer gives ", codec->name(), " for ", b.segments.front().path, " at ", name_of(site), ", where nothing is packed");
+      for (const QuantSite site : {QuantSite::gather, QuantSite::reduction, QuantSite::state})
+        if (const Codec* codec = quantizer.codec(site, b.kind); codec && !(codec->known() && codec->block > 0))
+          fail<117>("the quantizer gives ", codec->name(), " for ", b.segments.front().path, " at ", name_of(site),
+                    ", where codes of 8 or 4 bits in blocks are packed: give it block_int8 or block_int4",
+                    site == QuantSite::reduction ? "; signs under one scale travel by an optimizer's own reduction" : "");
     }
     if (recipe_.template get<SummationSlot>().fixed_grains()) fail<109>("the summation policy asks for fixed grains; sums follow the layout");
     if (recipe_.template get<AttentionSlot>().cuts_sequences()) fail<109>("the attention exchange cuts sequences; each rank attends to whole ones");
