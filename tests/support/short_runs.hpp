@@ -63,17 +63,18 @@ struct ShortRun {
 struct NoLook {
   void operator()(auto&) const {}
 };
-/// `look(weights)` is called on every rank at the end.
-template <class Model, class Objective = TokenLoss, class Look = NoLook>
-ShortRun short_run(const Model& model, const Layout& layout, Extent steps = 3, Objective objective = {}, Look look = {}) {
+inline constexpr Sgd usual_optimizer{.rate = 0.3, .momentum = 0.5};
+/// `feed(layout, mesh, step)` gives a rank's micro-batches; `look(weights)` is called on every rank at the end.
+template <class Model, class Optimizer, class Feed, class Objective = TokenLoss, class Look = NoLook>
+ShortRun short_run_of(const Model& model, const Layout& layout, Extent steps, Optimizer optimizer, Feed feed, Objective objective = {}, Look look = {}) {
   ShortRun run;
   try {
     launch_threads(layout.degrees.ranks(), [&](Session& session) {
       const Mesh mesh{session, layout.degrees};
       Weights weights{mesh, model, layout.recipe()};
-      Trainer trainer{weights, Sgd{.rate = 0.3, .momentum = 0.5}, objective, {.micro_batches = layout.micro_batches(), .rows = length}};
+      Trainer trainer{weights, optimizer, objective, {.micro_batches = layout.micro_batches(), .rows = length}};
       for (Extent step = 0; step < steps; ++step) {
-        const Verdict v = trainer.step(batches_of(layout, mesh, step));
+        const Verdict v = trainer.step(feed(layout, mesh, step));
         if (session.is_root()) run.losses.push_back(v.loss), run.norms.push_back(std::sqrt(v.squared_norm));
       }
       Tensors gradients = steps > 0 ? tensors_of(weights, {Which::Of::gradient}) : Tensors{}, values = tensors_of(weights);
@@ -84,6 +85,10 @@ ShortRun short_run(const Model& model, const Layout& layout, Extent steps = 3, O
     run.thrown = e.what();
   }
   return run;
+}
+template <class Model, class Objective = TokenLoss, class Look = NoLook>
+ShortRun short_run(const Model& model, const Layout& layout, Extent steps = 3, Objective objective = {}, Look look = {}) {
+  return short_run_of(model, layout, steps, usual_optimizer, [](const auto&... of) { return batches_of(of...); }, objective, look);
 }
 
 /// The largest difference of two numbers; a NaN, or a tensor that only one has, is infinitely far.

@@ -16,6 +16,7 @@ namespace dsx {
 /// Where each choice of a token goes, and who the rows there are.
 struct ExpertRows {
   Node places = 0;  // rows x choices, i32
+  Node ids = 0;     // of the rows, u64
   Rows rows{};
 };
 
@@ -41,7 +42,7 @@ inline ExpertRows expert_rows(Pass& p, Node x, const Routes& routes) {
     fail<345>("row ", row, " of a micro-batch (number ", tokens.ids[row], " of the step) has router logits that aren't numbers");
   }
   const View first = p.planned(begin), numbers = p.planned(ids);
-  return {places,
+  return {places, ids,
           {.bound = bound, .live = Extent(count), .ids = numbers.pointer<RowId>(), .groups = routes.experts, .begin = first.pointer<Extent>()}};
 }
 
