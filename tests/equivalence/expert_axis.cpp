@@ -73,6 +73,21 @@ void check_with(Optimizer optimizer) {
               optimizer);
 }
 
+/// Routes once, and sends the same rows twice: to one layer without weights, and to another.
+struct TwoWays {
+  Told router;
+  void parts(auto&) const {}
+  Value<Common> operator()(Value<Common> x_RC) const {
+    Pass& p = *x_RC.pass;
+    const Routes routes = router(x_RC);
+    const ExpertRows order = expert_rows(p, x_RC.node, routes);
+    const Node rows = permute(p, x_RC.node, order);
+    const Node bent = among_experts(p, rows, order, routes, [](Value<Common> here) { return gelu(here, Gelu::erf); });
+    const Node thinned = among_experts(p, rows, order, routes, [](Value<Common> here) { return dropout(here, 0.4); });
+    return Value<Common>{&p, combine(p, bent, order, routes.weights)} + Value<Common>{&p, combine(p, thinned, order, routes.weights)};
+  }
+};
+
 }  // namespace
 
 TEST_CASE("experts shared out over ranks learn what they learn on one") { check_alike(test::mixture(dropless), layouts()); }
@@ -149,4 +164,13 @@ TEST_CASE("ranks without a row take part") {
                {.degrees = {.data = 4, .expert = 4}, .sharding = ZeRO<2>{}},
                {.degrees = {.data = 4, .tensor = 2, .expert = 2, .token_split = true}, .recompute = RecomputeUnits{}}},
               usual_optimizer, feed);
+}
+TEST_CASE("rows that travel twice have the gradients of both ways") {
+  const TwoWays layer{{4, [](RowId id, Extent choice) { return int(id * 3 + choice) % 4; }}};
+  check_alike(Sequential{Named{"e", Embedding{test::vocabulary, test::length, width}}, Named{"two", layer}, Named{"bias", Bias{width}},
+                         Named{"h", Chain{LayerNorm{width}, Head{test::vocabulary, width}}}},
+              {{},
+               {.degrees = {.data = 2, .expert = 2}},
+               {.degrees = {.data = 4, .expert = 4}, .recompute = RecomputeUnits{}},
+               {.degrees = {.data = 2, .tensor = 2, .expert = 2, .token_split = true}}});
 }
