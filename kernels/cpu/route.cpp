@@ -65,8 +65,10 @@ void count_fractions(View wanted_Tk, Range rows, const BalanceOver& over, View f
   const Extent experts = fractions_E.size();
   double* fractions = fractions_E.pointer<double>();
   const bool known = over.counts.size() > 0;
-  if (known) std::copy_n(over.counts.pointer<double>(), experts, fractions);
-  else count(wanted_Tk, rows, over.choices, fractions_E);
+  if (known)
+    std::copy_n(over.counts.pointer<double>(), experts, fractions);
+  else
+    count(wanted_Tk, rows, over.choices, fractions_E);
   const double total = known ? over.counts.pointer<double>()[experts] : double(rows.size()), each = double(experts) / double(over.choices) / total;
   for (Extent e = 0; e < experts; ++e) fractions[e] *= each;
 }
@@ -271,7 +273,8 @@ void choice_weights_pullback(View probabilities_TE, View seated_Tk, bool renorma
 void count_choices(View wanted_Tk, Extent choices, View counts) {
   on_host("count_choices", {wanted_Tk, counts});
   if (counts.size() < 2 || counts.element != Element::f64 || choices > wanted_Tk.shape.columns)
-    fail<301>("kernels::count_choices counts ", choices, " of ", wanted_Tk.shape.columns, " choices in ", counts.size(), " ", name_of(counts.element));
+    fail<301>("kernels::count_choices counts ", choices, " of ", wanted_Tk.shape.columns, " choices in ", counts.size(), " ",
+              name_of(counts.element));
   count(wanted_Tk, {0, wanted_Tk.shape.rows}, choices, counts.part({0, counts.size() - 1}));
   counts.pointer<double>()[counts.size() - 1] = double(wanted_Tk.shape.rows);
 }

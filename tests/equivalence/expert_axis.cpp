@@ -102,11 +102,11 @@ TEST_CASE("seats are those of a data rank's micro-batch, whatever the expert deg
     const TopK<2> router{
         .width = width, .experts = 4, .capacity_factor = factor, .least_capacity = 1, .drop = drop, .balance = {.weight = 0.5}, .z_loss = 0.1};
     check_alike(test::mixture(Watched{router, &seen}), {{},
-                                                       {.degrees = {.data = 4}},
-                                                       {.degrees = {.data = 4, .expert = 2}, .sharding = ZeRO<1>{}, .recompute = RecomputeUnits{}},
-                                                       {.degrees = {.data = 4, .expert = 4}, .sharding = ZeRO<3>{}},
-                                                       {.degrees = {.data = 2, .tensor = 2, .expert = 2, .token_split = true}},
-                                                       {.degrees = {.data = 2, .pipe = 2, .expert = 2}, .sharding = ZeRO<2>{}}});
+                                                        {.degrees = {.data = 4}},
+                                                        {.degrees = {.data = 4, .expert = 2}, .sharding = ZeRO<1>{}, .recompute = RecomputeUnits{}},
+                                                        {.degrees = {.data = 4, .expert = 4}, .sharding = ZeRO<3>{}},
+                                                        {.degrees = {.data = 2, .tensor = 2, .expert = 2, .token_split = true}},
+                                                        {.degrees = {.data = 2, .pipe = 2, .expert = 2}, .sharding = ZeRO<2>{}}});
     CHECK((seen.dropped[0] > 0) == (factor < 1));
   }
 }
@@ -146,10 +146,10 @@ TEST_CASE("all tokens to one expert, to experts of one rank, or dropped: ranks t
                             +[](RowId, Extent) { return -1; }, +[](RowId id, Extent choice) { return id < 16 ? -1 : int(id + choice) % 4; },
                             +[](RowId id, Extent choice) { return int(id / 8 + choice) % 4; }})
     check_alike(test::mixture(Told{4, chosen}), {{},
-                                                {.degrees = {.data = 2, .expert = 2}},
-                                                {.degrees = {.data = 4, .expert = 4}, .sharding = ZeRO<3>{}},
-                                                {.degrees = {.data = 4, .expert = 4}, .recompute = RecomputeUnits{}},
-                                                {.degrees = {.data = 2, .pipe = 2, .expert = 2}, .sharding = ZeRO<2>{}}});
+                                                 {.degrees = {.data = 2, .expert = 2}},
+                                                 {.degrees = {.data = 4, .expert = 4}, .sharding = ZeRO<3>{}},
+                                                 {.degrees = {.data = 4, .expert = 4}, .recompute = RecomputeUnits{}},
+                                                 {.degrees = {.data = 2, .pipe = 2, .expert = 2}, .sharding = ZeRO<2>{}}});
 }
 TEST_CASE("ranks without a row take part") {
   const auto feed = [](const Layout& layout, const Mesh& mesh, Extent step) {

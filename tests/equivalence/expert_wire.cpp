@@ -102,8 +102,8 @@ TEST_CASE("a rank holds its part of the experts' weights, gradients and state, a
   const Sequential model{Named{"e", Embedding{test::vocabulary, test::length, width}},
                          Named{"moe", Residual{LayerNorm{width}, Experts{experts, router, Mlp{width, hidden}}}},
                          Named{"h", Chain{LayerNorm{width}, Head{test::vocabulary, width}}}};
-  for (const Layout& layout : {Layout{.degrees = {.data = 4}}, Layout{.degrees = {.data = 4, .expert = 2}}, Layout{.degrees = {.data = 4, .expert = 4}},
-                               Layout{.degrees = {.data = 4, .expert = 2}, .sharding = ZeRO<3>{}},
+  for (const Layout& layout : {Layout{.degrees = {.data = 4}}, Layout{.degrees = {.data = 4, .expert = 2}},
+                               Layout{.degrees = {.data = 4, .expert = 4}}, Layout{.degrees = {.data = 4, .expert = 2}, .sharding = ZeRO<3>{}},
                                Layout{.degrees = {.data = 4, .inner = 4, .expert = 2}, .sharding = MiCS{}}}) {
     INFO(test::text_of(layout));
     launch_threads(4, [&](Session& session) {
@@ -132,9 +132,9 @@ TEST_CASE("a rank holds its part of the experts' weights, gradients and state, a
 }
 TEST_CASE("the plan of experts holds all rows that their ranks may send, and no more") {
   const auto bound = [](const Routes& routes, Extent rows, Extent ranks) { return routes.bound_arriving(rows, ranks); };
-  CHECK(bound({.experts = 8, .choices = 2, .capacity = 100}, 100, 4) == 4 * 100 * 2);   // both choices of every token here
-  CHECK(bound({.experts = 4, .choices = 2, .capacity = 100}, 100, 4) == 4 * 100);       // the one expert here, once a token
-  CHECK(bound({.experts = 8, .choices = 2, .capacity = 25}, 100, 4) == 4 * 2 * 25);     // no more than have seats
+  CHECK(bound({.experts = 8, .choices = 2, .capacity = 100}, 100, 4) == 4 * 100 * 2);  // both choices of every token here
+  CHECK(bound({.experts = 4, .choices = 2, .capacity = 100}, 100, 4) == 4 * 100);      // the one expert here, once a token
+  CHECK(bound({.experts = 8, .choices = 2, .capacity = 25}, 100, 4) == 4 * 2 * 25);    // no more than have seats
   CHECK(bound({.experts = 8, .choices = 2, .capacity = 100}, 100, 1) == Routes{.experts = 8, .choices = 2, .capacity = 100}.bound(100));
 }
 
@@ -167,5 +167,6 @@ TEST_CASE("a checkpoint of experts on four ranks goes on on one, on two with ZeR
   // On the same layout it is the same, to the last bit.
   const test::Tensors whole = stretch(four, {0, 6}, {}, folder / "whole"), resumed = stretch(four, {3, 6}, folder / "four", folder / "resumed");
   CHECK(test::distance(whole, resumed) == 0);
-  for (const char* file : {"weights.safetensors", "state.safetensors"}) CHECK(read_file(folder / "whole" / file) == read_file(folder / "resumed" / file));
+  for (const char* file : {"weights.safetensors", "state.safetensors"})
+    CHECK(read_file(folder / "whole" / file) == read_file(folder / "resumed" / file));
 }

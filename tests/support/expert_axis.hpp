@@ -92,8 +92,8 @@ auto mixture(const Router& router) {
 
 inline std::string text_of(const Layout& layout) {
   const Degrees& d = layout.degrees;
-  return concat("data ", d.data, " (inner ", d.inner, "), tensor ", d.tensor, d.token_split ? " by tokens" : "", ", pipe ", d.pipe, ", expert ", d.expert,
-                layout.recompute.units() ? ", units recomputed" : "");
+  return concat("data ", d.data, " (inner ", d.inner, "), tensor ", d.tensor, d.token_split ? " by tokens" : "", ", pipe ", d.pipe, ", expert ",
+                d.expert, layout.recompute.units() ? ", units recomputed" : "");
 }
 
 }  // namespace dsx::test

@@ -81,12 +81,12 @@ void run_rank(Session& session, const Model& model, const Layout& layout, Extent
   look(weights);
 }
 template <class Model, class Optimizer, class Feed, class Objective = TokenLoss, class Look = NoLook>
-ShortRun short_run_of(const Model& model, const Layout& layout, Extent steps, Optimizer optimizer, Feed feed, Objective objective = {}, Look look = {}) {
+ShortRun short_run_of(const Model& model, const Layout& layout, Extent steps, Optimizer optimizer, Feed feed, Objective objective = {},
+                      Look look = {}) {
   ShortRun run;
   try {
-    launch_threads(
-        layout.degrees.ranks(), [&](Session& session) { run_rank(session, model, layout, steps, optimizer, feed, run, objective, look); },
-        {.time_limit = std::chrono::seconds{60}});
+    launch_threads(layout.degrees.ranks(), [&](Session& session) { run_rank(session, model, layout, steps, optimizer, feed, run, objective, look); },
+                   {.time_limit = std::chrono::seconds{60}});
   } catch (const std::exception& e) {
     run.thrown = e.what();
   }

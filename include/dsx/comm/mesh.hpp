@@ -64,8 +64,8 @@ class Mesh {
  private:
   /// Every set of axes that a residency, a reduction or a schedule may name.
   static constexpr Axes sets[] = {
-      Axes::none, Axes::outer, Axes::inner, Axes::data, Axes::tensor, Axes::pipe,
-      Axes::expert, Axes::expert_data, Axes::expert_outer, Axes::expert_inner,
+      Axes::none, Axes::outer, Axes::inner, Axes::data, Axes::tensor, Axes::pipe, Axes::expert, Axes::expert_data,
+      Axes::expert_outer, Axes::expert_inner,
       Axes::outer | Axes::tensor, Axes::inner | Axes::tensor, Axes::data | Axes::tensor,
       Axes::expert | Axes::tensor, Axes::expert_data | Axes::tensor, Axes::expert_outer | Axes::tensor, Axes::expert_inner | Axes::tensor,
       Axes::data | Axes::expert, Axes::expert | Axes::expert_data,

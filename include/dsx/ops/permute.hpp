@@ -42,7 +42,8 @@ inline ExpertRows expert_rows(Pass& p, Node x, const Routes& routes) {
     fail<345>("row ", row, " of a micro-batch (number ", tokens.ids[row], " of the step) has router logits that aren't numbers");
   }
   const View first = p.planned(begin), numbers = p.planned(ids);
-  return {places, ids,
+  return {places,
+          ids,
           {.bound = bound, .live = Extent(count), .ids = numbers.pointer<RowId>(), .groups = routes.experts, .begin = first.pointer<Extent>()}};
 }
 
