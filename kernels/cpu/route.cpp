@@ -53,15 +53,24 @@ void for_parts(const BalanceOver& over, Extent rows, const F& f) {
     if (part.size() > 0) f(Range{part.begin - over.first, part.end - over.first});
   }
 }
-/// E / choices times the fraction of the rows whose first choices fell on each expert.
-void count_fractions(View wanted_Tk, Range rows, Extent choices, View fractions_E) {
-  double* fractions = fractions_E.pointer<double>();
-  const double each = double(fractions_E.size()) / double(choices) / double(rows.size());
-  std::fill_n(fractions, fractions_E.size(), 0.0);
+void count(View wanted_Tk, Range rows, Extent choices, View counts_E) {
+  double* counts = counts_E.pointer<double>();
+  std::fill_n(counts, counts_E.size(), 0.0);
   for (Extent t = rows.begin; t < rows.end; ++t)
     for (Extent i = 0; i < choices; ++i)
-      if (const auto e = wanted_Tk.at<std::int32_t>(t, i); e >= 0) fractions[e] += 1;
-  for (Extent e = 0; e < fractions_E.size(); ++e) fractions[e] *= each;
+      if (const auto e = wanted_Tk.at<std::int32_t>(t, i); e >= 0) counts[e] += 1;
+}
+/// E / choices times the fraction of the rows whose first choices fell on each expert; of more rows than these, as counted before.
+void count_fractions(View wanted_Tk, Range rows, const BalanceOver& over, View fractions_E) {
+  const Extent experts = fractions_E.size();
+  double* fractions = fractions_E.pointer<double>();
+  const bool known = over.counts.size() > 0;
+  if (known)
+    std::copy_n(over.counts.pointer<double>(), experts, fractions);
+  else
+    count(wanted_Tk, rows, over.choices, fractions_E);
+  const double total = known ? over.counts.pointer<double>()[experts] : double(rows.size()), each = double(experts) / double(over.choices) / total;
+  for (Extent e = 0; e < experts; ++e) fractions[e] *= each;
 }
 void check_balance(std::string_view kernel, const View& probabilities_TE, const View& wanted_Tk, const BalanceOver& over, const View& fractions_E) {
   check_table(kernel, probabilities_TE, wanted_Tk);
@@ -70,6 +79,8 @@ void check_balance(std::string_view kernel, const View& probabilities_TE, const 
               name_of(fractions_E.element));
   if (over.choices == 0 || over.choices > wanted_Tk.shape.columns)
     fail<301>("kernels::", kernel, " counts ", over.choices, " of ", wanted_Tk.shape.columns, " choices");
+  if (over.counts.size() != 0 && (over.counts.size() != fractions_E.size() + 1 || over.counts.element != Element::f64))
+    fail<301>("kernels::", kernel, " got ", over.counts.size(), " ", name_of(over.counts.element), " of counts for ", fractions_E.size(), " experts");
 }
 
 /// The largest logit and the sum of exponentials relative to it.
@@ -259,13 +270,22 @@ void choice_weights_pullback(View probabilities_TE, View seated_Tk, bool renorma
   });
 }
 
+void count_choices(View wanted_Tk, Extent choices, View counts) {
+  on_host("count_choices", {wanted_Tk, counts});
+  if (counts.size() < 2 || counts.element != Element::f64 || choices > wanted_Tk.shape.columns)
+    fail<301>("kernels::count_choices counts ", choices, " of ", wanted_Tk.shape.columns, " choices in ", counts.size(), " ",
+              name_of(counts.element));
+  count(wanted_Tk, {0, wanted_Tk.shape.rows}, choices, counts.part({0, counts.size() - 1}));
+  counts.pointer<double>()[counts.size() - 1] = double(wanted_Tk.shape.rows);
+}
+
 void balance_loss(View probabilities_TE, View wanted_Tk, const BalanceOver& over, View loss_1, View fractions_E) {
   check_balance("balance_loss", probabilities_TE, wanted_Tk, over, fractions_E), check_loss("balance_loss", loss_1);
   double loss = 0;
   dispatch_wide("balance_loss", probabilities_TE, [&](auto zero) {
     using W = decltype(zero);
     for_parts(over, probabilities_TE.shape.rows, [&](Range rows) {
-      count_fractions(wanted_Tk, rows, over.choices, fractions_E);
+      count_fractions(wanted_Tk, rows, over, fractions_E);
       for (Extent t = rows.begin; t < rows.end; ++t)
         for (Extent e = 0; e < fractions_E.size(); ++e) loss += double(probabilities_TE.at<W>(t, e)) * fractions_E.pointer<double>()[e];
     });
@@ -280,7 +300,7 @@ void balance_loss_pullback(View probabilities_TE, View wanted_Tk, const BalanceO
   dispatch_wide("balance_loss_pullback", probabilities_TE, [&](auto zero) {
     using W = decltype(zero);
     for_parts(over, probabilities_TE.shape.rows, [&](Range rows) {
-      count_fractions(wanted_Tk, rows, over.choices, fractions_E);
+      count_fractions(wanted_Tk, rows, over, fractions_E);
       for (Extent t = rows.begin; t < rows.end; ++t)
         for (Extent e = 0; e < fractions_E.size(); ++e)
           put(dprobabilities_TE.view.at<W>(t, e), W(weight * fractions_E.pointer<double>()[e]), dprobabilities_TE.accumulate);

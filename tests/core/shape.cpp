@@ -66,4 +66,6 @@ TEST_CASE("axes are a set") {
   CHECK(to_text(Axes::data | Axes::tensor) == "data+tensor");
   CHECK(to_text(Axes::inner | Axes::pipe) == "inner+pipe");
   CHECK(to_text(Axes::sequence | Axes::expert | Axes::expert_data) == "sequence+expert+expert_data");
+  CHECK((Axes::expert_inner | Axes::expert_outer) == Axes::expert_data);
+  CHECK(to_text(Axes::tensor | Axes::expert_inner) == "tensor+expert_inner");
 }

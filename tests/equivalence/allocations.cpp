@@ -191,6 +191,16 @@ TEST_CASE("steady steps that play operations again allocate nothing") {
   CHECK(in_steady_steps(c.degrees, make_model(), policies, optimizer_of(c.rule), options_of(c), c.feed()) == 0);
 }
 
+TEST_CASE("steady steps of experts on several ranks allocate nothing") {
+  const Experts experts{4, Dropless<2>{.width = width, .experts = 4, .balance = {.weight = 0.1, .over_ranks = true}}, Mlp{width, hidden}};
+  const Sequential model{Embedding{vocabulary, length, width}, Residual{LayerNorm{width}, experts}, Residual{LayerNorm{width}, experts},
+                         Chain{LayerNorm{width}, Head{vocabulary, width}}};
+  for (const Cell& c : {Cell{Sharding::zero_3, {.data = 4, .expert = 2}, Schedule::single, 2, false, Rule::adamw},
+                        Cell{Sharding::zero_1, {.data = 4, .expert = 4}, Schedule::single, 2, true, Rule::muon},
+                        Cell{Sharding::zero_2, {.data = 2, .pipe = 2, .expert = 2}, Schedule::one_forward_one_backward, 2, false, Rule::sgd}})
+    CHECK_MESSAGE(in_steady_steps(c.degrees, model, recipe_of(c), optimizer_of(c.rule), options_of(c), c.feed()) == 0, name_of(c));
+}
+
 TEST_CASE("steady steps whose kernels use several threads allocate nothing") {
   const auto feed = [](Extent step, Extent) {
     std::vector<MicroBatch> batches(2);

@@ -184,6 +184,13 @@ TEST_CASE("a router without preference has a balance loss of 1 a row, and parts 
   CHECK(std::abs(loss_of({{}, 0, 2}) - 1) < 1e-15);
   CHECK(std::abs(loss_of({{begin}, 0, 2}) - 1) < 1e-15);
   CHECK(std::abs(loss_of({{later}, 15, 1}) - 1) < 1e-15);
+  // Of more rows: 30 of 40 choices of 20 fell on expert 1.
+  Buffer<double> counts{{1, experts + 1}, {4, 30, 6, 0, 20}}, counted = Buffer<double>::unset({1, experts + 1});
+  p.data[1] = 0.5;  // of the first row
+  CHECK(std::abs(loss_of({{}, 0, 2, counts.view()}) - (1 + 0.25 * 4 * 30 / 40 / double(tokens))) < 1e-14);
+  p.data[1] = 0.25;
+  kernels::count_choices(ints(wanted, {tokens, 2}), 1, counted.view());
+  CHECK(counted.data == std::vector<double>{6, 0, 6, 0, 12});
   // All tokens want expert 0, and prefer it: E times the probability.
   std::fill(wanted.begin(), wanted.end(), 0);
   for (Extent t = 0; t < tokens; ++t) p.data[t * experts] = 0.7;

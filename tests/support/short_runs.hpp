@@ -63,27 +63,38 @@ struct ShortRun {
 struct NoLook {
   void operator()(auto&) const {}
 };
-/// `look(weights)` is called on every rank at the end.
-template <class Model, class Objective = TokenLoss, class Look = NoLook>
-ShortRun short_run(const Model& model, const Layout& layout, Extent steps = 3, Objective objective = {}, Look look = {}) {
+inline constexpr Sgd usual_optimizer{.rate = 0.3, .momentum = 0.5};
+inline constexpr auto usual_feed = [](const Layout& layout, const Mesh& mesh, Extent step) { return batches_of(layout, mesh, step); };
+/// One rank of it. `feed(layout, mesh, step)` gives its micro-batches; `look(weights)` is called on every rank at the end.
+template <class Model, class Optimizer, class Feed, class Objective = TokenLoss, class Look = NoLook>
+void run_rank(Session& session, const Model& model, const Layout& layout, Extent steps, Optimizer optimizer, Feed feed, ShortRun& run,
+              Objective objective = {}, Look look = {}) {
+  const Mesh mesh{session, layout.degrees};
+  Weights weights{mesh, model, layout.recipe()};
+  Trainer trainer{weights, optimizer, objective, {.micro_batches = layout.micro_batches(), .rows = length}};
+  for (Extent step = 0; step < steps; ++step) {
+    const Verdict v = trainer.step(feed(layout, mesh, step));
+    if (session.is_root()) run.losses.push_back(v.loss), run.norms.push_back(std::sqrt(v.squared_norm));
+  }
+  Tensors gradients = steps > 0 ? tensors_of(weights, {Which::Of::gradient}) : Tensors{}, values = tensors_of(weights);
+  if (session.is_root()) run.gradients = std::move(gradients), run.weights = std::move(values);
+  look(weights);
+}
+template <class Model, class Optimizer, class Feed, class Objective = TokenLoss, class Look = NoLook>
+ShortRun short_run_of(const Model& model, const Layout& layout, Extent steps, Optimizer optimizer, Feed feed, Objective objective = {},
+                      Look look = {}) {
   ShortRun run;
   try {
-    launch_threads(layout.degrees.ranks(), [&](Session& session) {
-      const Mesh mesh{session, layout.degrees};
-      Weights weights{mesh, model, layout.recipe()};
-      Trainer trainer{weights, Sgd{.rate = 0.3, .momentum = 0.5}, objective, {.micro_batches = layout.micro_batches(), .rows = length}};
-      for (Extent step = 0; step < steps; ++step) {
-        const Verdict v = trainer.step(batches_of(layout, mesh, step));
-        if (session.is_root()) run.losses.push_back(v.loss), run.norms.push_back(std::sqrt(v.squared_norm));
-      }
-      Tensors gradients = steps > 0 ? tensors_of(weights, {Which::Of::gradient}) : Tensors{}, values = tensors_of(weights);
-      if (session.is_root()) run.gradients = std::move(gradients), run.weights = std::move(values);
-      look(weights);
-    }, {.time_limit = std::chrono::seconds{60}});
+    launch_threads(layout.degrees.ranks(), [&](Session& session) { run_rank(session, model, layout, steps, optimizer, feed, run, objective, look); },
+                   {.time_limit = std::chrono::seconds{60}});
   } catch (const std::exception& e) {
     run.thrown = e.what();
   }
   return run;
+}
+template <class Model, class Objective = TokenLoss, class Look = NoLook>
+ShortRun short_run(const Model& model, const Layout& layout, Extent steps = 3, Objective objective = {}, Look look = {}) {
+  return short_run_of(model, layout, steps, usual_optimizer, usual_feed, objective, look);
 }
 
 /// The largest difference of two numbers; a NaN, or a tensor that only one has, is infinitely far.

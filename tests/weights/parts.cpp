@@ -212,3 +212,25 @@ TEST_CASE("axes along which a mesh knows no ranks are refused: dsx-E312") {
   CHECK_THROWS_WITH_AS((void)mesh.size(Axes::sequence), text, Error);
   CHECK(number_of([&] { (void)mesh.coordinate(Axes::tensor | Axes::pipe); }) == 312);
 }
+
+TEST_CASE("neighbours share out experts: near ranks where they are enough, and copies of an expert are near and far") {
+  struct Case {
+    Degrees degrees;
+    std::vector<Extent> expert, near, far;  // coordinates by rank of the world
+  };
+  for (const Case& c : {Case{{.data = 4, .expert = 2}, {0, 1, 0, 1}, {0, 0, 0, 0}, {0, 0, 1, 1}},
+                        Case{{.data = 4, .inner = 2, .expert = 2}, {0, 1, 0, 1}, {0, 0, 0, 0}, {0, 0, 1, 1}},
+                        Case{{.data = 4, .inner = 4, .expert = 2}, {0, 1, 0, 1}, {0, 0, 1, 1}, {0, 0, 0, 0}},
+                        Case{{.data = 8, .inner = 4, .expert = 2}, {0, 1, 0, 1, 0, 1, 0, 1}, {0, 0, 1, 1, 0, 0, 1, 1}, {0, 0, 0, 0, 1, 1, 1, 1}},
+                        Case{{.data = 8, .inner = 2, .expert = 4}, {0, 1, 2, 3, 0, 1, 2, 3}, {0, 0, 0, 0, 0, 0, 0, 0}, {0, 0, 0, 0, 1, 1, 1, 1}},
+                        Case{{.data = 2, .tensor = 2, .expert = 2}, {0, 0, 1, 1}, {0, 0, 0, 0}, {0, 0, 0, 0}}})
+    for (Rank r = 0; r < c.degrees.ranks(); ++r) {
+      Session session = Session::dry(r, c.degrees.ranks());
+      const Mesh mesh{session, c.degrees};
+      CHECK(mesh.coordinate(Axes::expert) == c.expert[r]);
+      CHECK(mesh.coordinate(Axes::expert_inner) == c.near[r]);
+      CHECK(mesh.coordinate(Axes::expert_outer) == c.far[r]);
+      CHECK(mesh.size(Axes::expert) * mesh.size(Axes::expert_inner) * mesh.size(Axes::expert_outer) == c.degrees.data);
+      CHECK(mesh.coordinate(Axes::expert_data) == c.near[r] * mesh.size(Axes::expert_outer) + c.far[r]);
+    }
+}

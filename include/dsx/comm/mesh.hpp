@@ -1,6 +1,7 @@
 // SPDX-FileCopyrightText: dsx contributors
 // SPDX-License-Identifier: Apache-2.0
-/// The world folded into axes: data (outer x inner), tensor, pipe, and expert x expert_data across data.
+/// The world folded into axes: data (outer x inner), tensor, pipe, and across data expert x expert_data: neighbouring data ranks share out
+/// the experts, and every `expert`th has the same ones.
 ///
 ///     Mesh mesh{session, {.data = 2, .tensor = 2, .pipe = 2}};
 ///     mesh.along(Axes::data).all_reduce(x).wait();
@@ -64,8 +65,10 @@ class Mesh {
   /// Every set of axes that a residency, a reduction or a schedule may name.
   static constexpr Axes sets[] = {
       Axes::none, Axes::outer, Axes::inner, Axes::data, Axes::tensor, Axes::pipe, Axes::expert, Axes::expert_data,
+      Axes::expert_outer, Axes::expert_inner,
       Axes::outer | Axes::tensor, Axes::inner | Axes::tensor, Axes::data | Axes::tensor,
-      Axes::expert | Axes::tensor, Axes::expert_data | Axes::tensor, Axes::data | Axes::expert, Axes::expert | Axes::expert_data,
+      Axes::expert | Axes::tensor, Axes::expert_data | Axes::tensor, Axes::expert_outer | Axes::tensor, Axes::expert_inner | Axes::tensor,
+      Axes::data | Axes::expert, Axes::expert | Axes::expert_data,
       Axes::data | Axes::pipe};
 
   Extent extent(Axes axis) const {
@@ -76,29 +79,32 @@ class Mesh {
       case Axes::tensor: return degrees_.tensor;
       case Axes::pipe: return degrees_.pipe;
       case Axes::expert: return degrees_.expert;
-      case Axes::expert_data: return degrees_.data / degrees_.expert;
+      case Axes::expert_outer: return degrees_.data / degrees_.expert / extent(Axes::expert_inner);
+      case Axes::expert_inner: return degrees_.inner % degrees_.expert == 0 ? degrees_.inner / degrees_.expert : 1;
       default: return 1;
     }
   }
-  /// World ranks count tensor fastest, then inner, outer, pipe. Data is inner-major: see coordinate().
+  /// World ranks count tensor fastest, then inner, outer, pipe. Data is inner-major: see coordinate(). Experts are shared out among
+  /// neighbours in the world, within near ranks where those are enough, for tokens travel in every layer.
   Extent digit(Axes axis, Rank rank) const {
     const Extent near = rank / degrees_.tensor % degrees_.inner;
     const Extent far = rank / degrees_.tensor / degrees_.inner % extent(Axes::outer);
-    const Extent data = near * extent(Axes::outer) + far;
+    const Extent data = near * extent(Axes::outer) + far, neighbour = far * degrees_.inner + near;
     switch (axis) {
       case Axes::outer: return far;
       case Axes::inner: return near;
       case Axes::data: return data;
       case Axes::tensor: return rank % degrees_.tensor;
       case Axes::pipe: return rank / degrees_.tensor / degrees_.data;
-      case Axes::expert: return data % degrees_.expert;
-      case Axes::expert_data: return data / degrees_.expert;
+      case Axes::expert: return neighbour % degrees_.expert;
+      case Axes::expert_outer: return neighbour / degrees_.expert / extent(Axes::expert_inner);
+      case Axes::expert_inner: return neighbour / degrees_.expert % extent(Axes::expert_inner);
       default: return 0;
     }
   }
   Extent place(Axes axes, Rank rank) const {
     Extent place = 0;
-    for (const Axes axis : {Axes::inner, Axes::outer, Axes::expert_data, Axes::expert, Axes::tensor, Axes::pipe})
+    for (const Axes axis : {Axes::inner, Axes::outer, Axes::expert_inner, Axes::expert_outer, Axes::expert, Axes::tensor, Axes::pipe})
       if (any(axes & axis)) place = place * extent(axis) + digit(axis, rank);
     return place;
   }
@@ -118,8 +124,8 @@ class Mesh {
 
   Degrees degrees_;
   Session* session_;
-  std::array<Communicator, 128> along_{};
-  std::array<bool, 128> known_{};
+  std::array<Communicator, 256> along_{};
+  std::array<bool, 256> known_{};
   Communicator world_{};
 };
 

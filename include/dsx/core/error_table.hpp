@@ -59,6 +59,7 @@ inline constexpr ErrorEntry error_table[] = {
     {347, "fewer experts than each token chooses"},
     {348, "a router and layers of experts that don't fit together"},
     {349, "a stack of weights meets rows of other groups"},
+    {350, "more rows arrive at experts than were planned for"},
     {401, "the run asks for more memory than its plan holds"},
     {402, "a value was computed that no loss depends on"},
     {403, "two uses of one parameter leave its gradient partial over different axes"},

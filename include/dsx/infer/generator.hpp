@@ -162,6 +162,8 @@ class Generator {
     mesh.session().launch(kernels::zero, logits_);
     run.sweep.forward(stage_, batch, {});
     for (const Axes axis : {Axes::tensor, Axes::pipe}) mesh.along(axis).all_reduce(logits_).wait();  // every rank chooses by itself
+    // Equal rows may part in the last bit where experts compute them side by side; ranks must not.
+    if (mesh.size(Axes::expert) > 1) mesh.along(Axes::expert).broadcast(logits_, 0).wait();
   }
   std::vector<double> logits_of(Extent row) const {
     std::vector<double> values(options_.vocabulary);

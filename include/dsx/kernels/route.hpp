@@ -55,7 +55,10 @@ struct BalanceOver {
   Sequences sequences{};  // none: all rows together
   Extent first = 0;
   Extent choices = 1;  // of each row that count: the first ones
+  View counts{};       // f64, of choices by expert and of rows, among more rows than these; none: among these
 };
+/// How many of the rows' first choices fell on each expert, and how many rows there are: E + 1 numbers in f64.
+void count_choices(View wanted_Tk, Extent choices, View counts);
 /// loss_1, in f64, = the sum over rows and experts of E / choices x probability x the fraction of the rows' (of its sequence) choices that
 /// fell on the expert: a mean over rows is Switch's loss, 1 for a router without preference.
 void balance_loss(View probabilities_TE, View wanted_Tk, const BalanceOver& over, View loss_1, View fractions_E);

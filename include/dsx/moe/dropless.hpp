@@ -4,7 +4,7 @@
 ///
 ///     Dropless<2> router{.width = 768, .experts = 8, .balance = {.weight = 0.01, .by_sequence = true}, .z_loss = 1e-3};
 ///
-/// Plans hold k rows of experts for each token; products run on those that there are, expert by expert.
+/// Plans hold k rows of experts for each token, of all ranks that share out the experts; products run on those that there are, expert by expert.
 #pragma once
 
 #include <dsx/ops/route.hpp>

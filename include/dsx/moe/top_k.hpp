@@ -5,8 +5,9 @@
 ///     TopK<2> router{.width = 768, .experts = 8, .capacity_factor = 1.25, .drop = Drop::by_choice, .balance = {.weight = 0.01}};
 ///     TopK<1> as_in_switch{.width = 768, .experts = 64, .balance = {.weight = 0.01}};     // weights: the probability itself
 ///
-/// An expert has max(ceil(rows / experts x k x capacity_factor), least_capacity) seats among this rank's rows of a micro-batch; who finds
-/// none is dropped, and its part of the answer is 0. Weights are divided by their sum after drops, unless k is 1.
+/// An expert has max(ceil(rows / experts x k x capacity_factor), least_capacity) seats among a data rank's rows of a micro-batch, on however
+/// many ranks experts lie; who finds none is dropped, and its part of the answer is 0. Weights are divided by their sum after drops, unless k
+/// is 1.
 #pragma once
 
 #include <dsx/ops/route.hpp>

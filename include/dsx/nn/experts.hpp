@@ -7,12 +7,14 @@
 ///     SharedExpert both{Mlp{c, c}, moe};                             // a layer that every token passes, beside them
 ///     ResidualExpert residual{c, Mlp{c, 4 * c}, moe};                // the same, weighed token by token (Rajbhandari et al. 2022)
 ///
-/// Each parameter of the layer becomes a stack of as many as there are experts. The layer sees the rows of all experts as one Common value
+/// Each parameter of the layer becomes a stack of as many as there are experts, shared out over the mesh's expert axis; tokens travel to the
+/// ranks that hold their experts (ops/dispatch.hpp). The layer sees the rows of all experts of its rank as one Common value
 /// that lies expert by expert; its rows have ids of their own (the token's id x choices + the choice), so that dropout among experts
 /// doesn't depend on the layout either. A residual stream that is split by tokens is whole among experts.
 #pragma once
 
 #include <dsx/ops/add.hpp>
+#include <dsx/ops/dispatch.hpp>
 #include <dsx/ops/permute.hpp>
 #include <dsx/ops/route.hpp>
 #include <dsx/ops/tokens.hpp>
@@ -46,16 +48,13 @@ struct Experts {
  private:
   Value<Common> routed(Value<Common> x_RC) const {
     Pass& p = *x_RC.pass;
-    if (const Extent ranks = p.mesh().size(Axes::expert); ranks > 1)
-      fail<348>(experts, " experts are shared out over ", ranks, " ranks, and nothing sends tokens from one to another; give expert a degree of 1");
     const Routes routes = router(x_RC);
     if (routes.experts != experts) fail<348>("a router for ", routes.experts, " experts stands before ", experts);
     if (!routes.permutes()) return layer(x_RC);
     const ExpertRows order = expert_rows(p, x_RC.node, routes);
-    const Value<Common> rows_NC{&p, permute(p, x_RC.node, order)};
-    const auto scope = p.with_rows(order.rows);
-    const Value<Common> answers_NC = layer(rows_NC);
-    return {&p, combine(p, answers_NC.node, order, routes.weights)};
+    const Node rows_NC = permute(p, x_RC.node, order);
+    const Node answers_NC = among_experts(p, rows_NC, order, routes, [this](Value<Common> here_NC) { return layer(here_NC); });
+    return {&p, combine(p, answers_NC, order, routes.weights)};
   }
 };
 template <class R, class L>

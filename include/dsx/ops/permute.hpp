@@ -16,6 +16,7 @@ namespace dsx {
 /// Where each choice of a token goes, and who the rows there are.
 struct ExpertRows {
   Node places = 0;  // rows x choices, i32
+  Node ids = 0;     // of the rows, u64
   Rows rows{};
 };
 
@@ -42,6 +43,7 @@ inline ExpertRows expert_rows(Pass& p, Node x, const Routes& routes) {
   }
   const View first = p.planned(begin), numbers = p.planned(ids);
   return {places,
+          ids,
           {.bound = bound, .live = Extent(count), .ids = numbers.pointer<RowId>(), .groups = routes.experts, .begin = first.pointer<Extent>()}};
 }
 

@@ -160,10 +160,23 @@ struct Balance {
   double weight = 0;          // 0: none
   bool by_sequence = false;   // fractions of each sequence by itself (DeepSeek-AI 2024): no layout of the batch changes the loss
   bool first_choice = false;  // count first choices alone, as GShard does
+  bool over_ranks = false;    // fractions of the micro-batches of all data ranks together (Qiu et al. 2025), of which one rank may have but few rows
+};
+/// Choices by expert and rows, of all ranks along some axes.
+struct CountChoices : Operation {
+  static constexpr const char* name = "count_choices";
+  Node wanted, counts;
+  Extent choices;
+  Axes over;
+  void forward(Pass& p) const {
+    p.launch(kernels::count_choices, p.view(wanted), choices, p.view(counts));
+    p.mesh().along(over).all_reduce(p.view(counts)).wait();
+  }
+  void towards_inputs(Pass&) const {}
 };
 struct BalanceLoss : Operation {
   static constexpr const char* name = "balance_loss";
-  Node probabilities, wanted, loss;
+  Node probabilities, wanted, counts, loss;  // counts: wanted itself where there are none but those of its rows
   Extent choices, first;
   bool by_sequence;
   void forward(Pass& p) const {
@@ -180,7 +193,9 @@ struct BalanceLoss : Operation {
   }
 
  private:
-  kernels::BalanceOver over(Pass& p) const { return {by_sequence ? p.batch().sequences : Sequences{}, first, choices}; }
+  kernels::BalanceOver over(Pass& p) const {
+    return {by_sequence ? p.batch().sequences : Sequences{}, first, choices, counts != wanted ? p.view(counts) : View{}};
+  }
   View fractions(Pass& p) const { return p.scratch({1, p.shape(probabilities).columns}, Element::f64); }
 };
 /// A loss that isn't the objective's: an evaluation leaves it out. It is a mean over the rows of the step.
@@ -191,7 +206,12 @@ inline void add_balance_loss(Pass& p, Node probabilities, Node wanted, const Bal
   if (balance.weight == 0 || !p.training) return;
   const Node loss = p.make_scalar(Element::f64);
   const Extent choices = balance.first_choice ? 1 : p.shape(wanted).columns;
-  p.run(BalanceLoss{{}, probabilities, wanted, loss, choices, p.tokens().begin, balance.by_sequence});
+  Node counts = wanted;
+  if (balance.over_ranks && !balance.by_sequence) {  // sequences lie whole on a rank
+    counts = p.make({.bound = 1, .live = 1}, p.shape(probabilities).columns + 1, Element::f64);
+    p.run(CountChoices{{}, wanted, counts, choices, p.token_split() ? Axes::data | Axes::tensor : Axes::data});
+  }
+  p.run(BalanceLoss{{}, probabilities, wanted, counts, loss, choices, p.tokens().begin, balance.by_sequence});
   add_auxiliary_loss(p, loss, balance.weight);
 }
 

@@ -41,6 +41,12 @@ struct Routes {
   bool permutes() const { return chosen != none; }
   /// The most rows of all experts together: what the plan of a grouped product holds.
   Extent bound(Extent rows) const { return std::min(rows * choices, experts * capacity); }
+  /// The most that arrive where one of `ranks` equal parts of the experts lies, from as many ranks with so many rows each: a token may choose
+  /// all of its experts there.
+  Extent bound_arriving(Extent rows, Extent ranks) const {
+    const Extent here = experts / ranks;
+    return ranks * std::min(rows * std::min(choices, here), here * capacity);
+  }
 };
 static_assert(std::is_trivially_copyable_v<Routes>);
 

@@ -13,7 +13,7 @@ struct HpZ {
   using Slot = ShardingSlot;
   constexpr Residency residency(const ParameterInfo& info, const Mesh&) const {
     const Axes all = info.summed_over - Axes::tensor;
-    return {all, all & Axes::inner, all, all};
+    return {all, all & (Axes::inner | Axes::expert_inner), all, all};
   }
 };
 static_assert(ShardingPolicy<HpZ>);

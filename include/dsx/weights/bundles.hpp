@@ -100,7 +100,7 @@ class Bundles {
   /// Whether a slice over `part` contains those over the larger set `whole`: its axes are the most significant of a coordinate.
   bool contains_slices(Axes part, Axes whole) const {
     bool behind = false;
-    for (const Axes axis : {Axes::inner, Axes::outer, Axes::expert_data, Axes::expert}) {
+    for (const Axes axis : {Axes::inner, Axes::outer, Axes::expert_inner, Axes::expert_outer, Axes::expert}) {
       if (!within(axis, whole) || mesh_->size(axis) == 1) continue;
       if (!within(axis, part)) behind = true;
       else if (behind) return false;
