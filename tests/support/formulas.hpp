@@ -248,7 +248,7 @@ inline Wire expect_wire(const Cell& c, Rank rank, const std::vector<MicroBatch>&
     scatter(cut.state - cut.gradients, 1);
     add(Verb::all_reduce, Axes::data - cut.state, held, gradient);
     if (c.split() && k.uncut_use) add(Verb::all_reduce, Axes::tensor, held, gradient);
-    if (k.on_two_stages) add(Verb::all_reduce, Axes::pipe, held, gradient);
+    if (k.on_two_stages) wire.add(Verb::all_reduce, Axes::pipe, 2, held, gradient);  // however many stages are between
     add(Verb::all_gather, cut.state - cut.forward, k.size() / ranks_over(d, cut.forward), value);
     if (c.rule == Rule::muon)
       for (const Extent whole : k.matrices)

@@ -44,3 +44,5 @@ class AnyQuantizer : public AnyPolicy {
 static_assert(Quantizer<FullPrecision> && Quantizer<AnyQuantizer>);
 
 }  // namespace dsx
+
+// dsx-policy: quantizer full FullPrecision{}
