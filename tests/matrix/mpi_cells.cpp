@@ -16,16 +16,17 @@ using namespace matrix;
 
 TEST_CASE("a core of all pairs on MPI processes equals one rank") {
   static const auto world = mpi_transport_world({.time_limit = std::chrono::seconds{60}});  // until the program ends
-  Session session{checked(world)};
+  const Extent ranks = world->size();
   std::set<std::pair<Extent, Extent>> met;
   Extent runs = 0;
   for (const Row& row : whole().cells.rows) {
     const Setup setup = setup_of(row);
-    if (setup.degrees.ranks() != session.ranks()) continue;
+    if (setup.degrees.ranks() != ranks) continue;
     bool is_new = false;
     for (Extent slot = 0; slot < row.size(); ++slot) is_new = met.insert({slot, row[slot]}).second || is_new;
     if (!is_new) continue;
     ++runs;
+    Session session{checked(world)};
     const std::string wrong = judge(setup, session);
     CHECK_MESSAGE(wrong.empty(), wrong);
   }

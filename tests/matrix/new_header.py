@@ -60,7 +60,7 @@ def main():
         mine = [cell for cell in cells if "eager" in cell]
         missing = [other for other in OTHERS if not any(other in cell for cell in mine)]
         if missing or any("gpipe" in cell for cell in mine):
-            sys.exit(f"FAILED: of the cells of the new policy none holds {missing}, or one holds what it excludes: {mine}")
+            sys.exit(f"FAILED: of the cells of the new policy none holds {missing}, or one holds what it excludes: {mine}\n{text}")
         for name in ("eager_gpipe", "gpipe_eager"):
             checked = dict(build, source=folder)
             with open(os.path.join(folder, "toolchain.json"), "w", encoding="utf-8") as out:

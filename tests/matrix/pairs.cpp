@@ -26,7 +26,8 @@ TEST_CASE("each listed policy names its slot, and command lines have a recipe of
       std::string name = c.name;
       for (char& letter : name) letter = char(std::tolower(letter));
       const auto found = std::find_if(std::begin(recipe_names), std::end(recipe_names), [&](const RecipeName& r) { return r.name == name; });
-      CHECK_MESSAGE((found != std::end(recipe_names) && found->tag.id == c.tag.id), c.header << ": no recipe is called " << name << " and holds " << c.spelling);
+      CHECK_MESSAGE((found != std::end(recipe_names) && found->tag.id == c.tag.id),
+                    c.header << ": no recipe is called " << name << " and holds " << c.spelling);
     }
   }
 }
@@ -75,7 +76,9 @@ TEST_CASE("a pair that excludes itself does not compile, in either order") {
       const auto file = folder / concat("pair_", files++, ".cpp");
       write_file(file, compile_fail_source(a, b));
       const std::string log = (folder / "log").string();
-      const int status = std::system(concat("python3 " DSX_SOURCE_DIR "/tests/compile_fail/run.py " DSX_BINARY_DIR "/tests/toolchain.json ", file.string(), " > ", log, " 2>&1").c_str());
+      const int status = std::system(
+          concat("python3 " DSX_SOURCE_DIR "/tests/compile_fail/run.py " DSX_BINARY_DIR "/tests/toolchain.json ", file.string(), " > ", log, " 2>&1")
+              .c_str());
       CHECK_MESSAGE(status == 0, a.spelling << ", " << b.spelling << ": " << read_file(log));
     }
   }

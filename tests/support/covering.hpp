@@ -63,9 +63,8 @@ struct Coverer {
     });
     // Of one factor only: if none of its choices can be made, those before were wrong.
     std::erase_if(next, [f = first->f](const Best& b) { return b.f != f; });
-    std::stable_sort(next.begin(), next.end(), [&](const Best& x, const Best& y) {
-      return std::tuple{y.met, used[x.f][x.choice]} < std::tuple{x.met, used[y.f][y.choice]};
-    });
+    std::stable_sort(next.begin(), next.end(),
+                     [&](const Best& x, const Best& y) { return std::tuple{y.met, used[x.f][x.choice]} < std::tuple{x.met, used[y.f][y.choice]}; });
     for (const Best& b : next) {
       row[b.f] = b.choice;
       if (allowed(std::as_const(row)) && finish(row)) return true;
@@ -104,8 +103,10 @@ Covering covering_array(const std::vector<Extent>& choices, auto allowed, std::v
   while (!cover.open.empty()) {
     const Pair p = *cover.open.begin();
     std::vector<Extent> row = beginning(p);
-    if (cover.finish(row)) add(row);
-    else cover.open.erase(p), covering.pairs.erase(p);  // no row can hold both
+    if (cover.finish(row))
+      add(row);
+    else
+      cover.open.erase(p), covering.pairs.erase(p);  // no row can hold both
   }
   return covering;
 }

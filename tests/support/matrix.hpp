@@ -42,10 +42,14 @@ struct AnyRouter {
   AlternativesOf<decltype(listed::routers(width))>::type chosen{};
   bool dense() const { return std::holds_alternative<Dense>(chosen); }
   Extent experts() const {
-    return std::visit([](const auto& r) -> Extent {
-      if constexpr (requires { r.experts; }) return r.experts;
-      else return 1;
-    }, chosen);
+    return std::visit(
+        [](const auto& r) -> Extent {
+          if constexpr (requires { r.experts; })
+            return r.experts;
+          else
+            return 1;
+        },
+        chosen);
   }
   void parts(auto& visit) const {
     std::visit([&](const auto& r) { r.parts(visit); }, chosen);
@@ -101,9 +105,12 @@ inline constexpr const char* meshes[] = {"data=2,inner=2",
 
 template <class P>
 Rounding rounding_of(const P& policy) {
-  if constexpr (Quantizer<P>) return std::same_as<P, FullPrecision> ? Rounding::none : Rounding::packed;
-  else if constexpr (PrecisionPolicy<P>) return policy.elements() == Fp64{}.elements() ? Rounding::none : Rounding::element;
-  else return Rounding::none;
+  if constexpr (Quantizer<P>)
+    return std::same_as<P, FullPrecision> ? Rounding::none : Rounding::packed;
+  else if constexpr (PrecisionPolicy<P>)
+    return policy.elements() == Fp64{}.elements() ? Rounding::none : Rounding::element;
+  else
+    return Rounding::none;
 }
 
 /// The recipe's slots in its order, then router, optimizer and mesh.
@@ -197,12 +204,15 @@ inline Matrix matrix_by(std::optional<Refusal> (*refusal)(const Setup&)) {
     while (pipe_of(choice) == 1) ++choice;
     return choice;
   }();
-  const Extent any_schedule = single == 0 ? 1 : 0;
+  const auto refuses = [&](Extent a, Extent i, Extent b, Extent j) { return m.refused.contains(a < b ? Pair{a, i, b, j} : Pair{b, j, a, i}); };
   const auto probe = [&](const Pair& p) {
     Row row = identities();
     row[p.a] = p.i, row[p.b] = p.j;
-    if (p.b != mesh) row[mesh] = row[schedule] == single ? all[mesh].identity() : piped;
-    else if (p.a != schedule && pipe_of(p.j) > 1) row[schedule] = any_schedule;
+    if (p.b != mesh)
+      row[mesh] = row[schedule] == single ? all[mesh].identity() : piped;
+    else if (p.a != schedule && pipe_of(p.j) > 1)
+      for (Extent s = 0; s < choices[schedule]; ++s)  // pairs of policies are known by now
+        if (s != single && !refuses(p.a, p.i, schedule, s)) row[schedule] = s;
     if (const auto found = refusal(setup_of(row))) m.refused.emplace(p, *found);
   };
   for (Extent a = 0; a < all.size(); ++a)

@@ -31,8 +31,8 @@ inline MatrixModel make_model(const AnyRouter& router) {
   constexpr double rate = 0.1;
   const LayerNorm norm{toy::width};
   const Mlp mlp{toy::width, hidden};
-  const FeedForward feed = router.dense() ? FeedForward{Experts<Dense, Mlp>{1, Dense{}, mlp}}
-                                          : FeedForward{Experts<AnyRouter, Mlp>{router.experts(), router, mlp}};
+  const FeedForward feed =
+      router.dense() ? FeedForward{Experts<Dense, Mlp>{1, Dense{}, mlp}} : FeedForward{Experts<AnyRouter, Mlp>{router.experts(), router, mlp}};
   const MatrixBlock block{norm, CausalAttention{toy::width, heads, default_deviation, rate}, norm, feed, rate};
   return MatrixModel{Named{"embedding", Embedding{vocabulary, length, toy::width, rate, "token_table"}}, Named{"blocks", Repeat{blocks, block}},
                      Named{"final", Chain{Named{"spare", Spare{}}, Named{"norm", norm}, Named{"head", Head{vocabulary, toy::width, "token_table"}}}}};

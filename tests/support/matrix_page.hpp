@@ -58,9 +58,9 @@ inline std::string with_tables(const std::string& page, const std::string& text)
 }
 
 inline std::string compile_fail_source(const Choice& a, const Choice& b) {
-  return concat("// error: dsx-E107\n#include <", a.header, ">\n#include <", b.header, ">\n#include <dsx/policy/recipe.hpp>\n\nusing namespace dsx;\n\n",
-                "#ifdef FIXED\ninline const Recipe recipe{", a.spelling, "};\n#else\ninline const Recipe recipe{", a.spelling, ", ", b.spelling,
-                "};\n#endif\n");
+  return concat("// error: dsx-E107\n#include <", a.header, ">\n#include <", b.header,
+                ">\n#include <dsx/policy/recipe.hpp>\n\nusing namespace dsx;\n\n", "#ifdef FIXED\ninline const Recipe recipe{", a.spelling,
+                "};\n#else\ninline const Recipe recipe{", a.spelling, ", ", b.spelling, "};\n#endif\n");
 }
 
 }  // namespace matrix

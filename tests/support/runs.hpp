@@ -182,7 +182,8 @@ void train_rank(Session& session, const Cell& c, const Recipe& recipe, Extent co
     consumed = nullptr;
     const Wire moved = Wire::of(session.traffic);
     if (learner.formulas) check_wire(moved, expect_wire(c, session.rank(), batches), "the formula", session.rank(), step, complaints);
-    if (step % 2 == 0 && c.feed().even() && learner.planned_wire) check_wire(moved, planned, "the dry session", session.rank(), step, complaints);  // every row is live
+    if (step % 2 == 0 && c.feed().even() && learner.planned_wire)  // every row is live
+      check_wire(moved, planned, "the dry session", session.rank(), step, complaints);
     if (seen) {
       mesh.world().barrier();
       if (session.is_root()) check_rows(c, *seen, step, complaints);
