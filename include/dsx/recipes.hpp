@@ -5,7 +5,7 @@
 ///     AnyRecipe recipe = choose_recipe("zero2+1f1b+bf16");     // dsx-E108 for a name that isn't there
 ///     std::puts(list_of_recipes().c_str());
 ///
-/// Names of different slots are joined by +: zero3+gpipe+recompute.
+/// Names of different slots are joined by +: zero3+gpipe+recompute. Some names stand for several at once: small_gpu.
 #pragma once
 
 #include <dsx/offload/rest.hpp>
@@ -51,9 +51,13 @@ inline constexpr RecipeName recipe_names[] = {
     recipe_name<Rest<Activations>>("host_activations", "what backward reads rests on the host until then"),
     recipe_name<Rest<OptimizerState, Gradients, Parameters, Activations>>("host", "everything rests on the host"),
     recipe_name<Rest<OptimizerState>, Tier::disk>("disk_state", "master weights and moments rest in a file among temporary ones"),
+    recipe_name<Rest<Gradients>, Tier::disk>("disk_gradients", "gradients rest in a file, and micro-batches add up there"),
+    recipe_name<Rest<Parameters>, Tier::disk>("disk_weights", "weights rest in a file and come unit by unit"),
+    recipe_name<Rest<Activations>, Tier::disk>("disk_activations", "what backward reads rests in a file until then"),
     recipe_name<Rest<OptimizerState, Gradients, Parameters, Activations>, Tier::disk>("disk", "everything rests in a file among temporary ones"),
     recipe_name<FullPrecision>("full", "nothing is packed, at rest or on its way"),
     recipe_name<Fp32>("fp32", "values, weights and gradients in fp32"),
+    recipe_name<Fp64>("fp64", "values, weights and gradients in double: for proofs"),
     recipe_name<Bf16>("bf16", "values and weights in bfloat16, master weights and gradients in fp32"),
     recipe_name<KeepActivations>("keep", "what backward reads is kept"),
     recipe_name<RecomputeUnits>("recompute", "units are played again in backward instead of being kept"),
@@ -62,10 +66,28 @@ inline constexpr RecipeName recipe_names[] = {
     recipe_name<Fast>("fast", "sums are taken as the layout gives them"),
 };
 
+/// A name for policies of several slots that serve one purpose.
+struct RecipeBlend {
+  std::string_view name, text, names;
+};
+inline constexpr RecipeBlend recipe_blends[] = {
+    {"small_gpu", "more state than the device holds: it rests on the host with the gradients, and activations are few",
+     "zero2+single+host_optimizer+bf16+selective"},
+    {"large_model", "more weights than the near ranks hold: stages, and all that a stage has cut over its data ranks",
+     "zero3+1f1b+host_state+bf16+recompute"},
+    {"long_context", "more activations than the device holds: what units keep rests on the host", "zero3+single+host_activations+bf16+recompute"},
+    {"slow_network", "ranks that are far apart: weights are gathered among near ones, stages exchange little",
+     "hpz+interleaved+resident+bf16+selective"},
+    {"out_of_core", "more than memory holds: everything rests in files", "zero3+single+disk+bf16+recompute"},
+};
+
 /// One line a name.
 std::string list_of_recipes();
 
-/// The names in `text`, joined by +; "" is every slot's identity. `stages` > 1 without a schedule is 1F1B. dsx-E108 for an unknown
+/// The names in `text`, joined by +, each blend by its own.
+std::vector<std::string_view> recipe_words(std::string_view text);
+
+/// Their policies; "" is every slot's identity. `stages` > 1 without a schedule is 1F1B. dsx-E108 for an unknown
 /// name, dsx-E102 for two of one slot, dsx-E107 for two that exclude each other. A program with policies of its own gives its table.
 AnyRecipe choose_recipe(std::string_view text, Extent stages = 1, std::span<const RecipeName> table = recipe_names);
 

@@ -11,15 +11,27 @@ std::string list_of_recipes() {
     if (slot != r.tag.slot) slot = r.tag.slot, list += concat(list.empty() ? "" : "\n", slot, "\n");
     list += concat("  ", r.name, std::string(20 - r.name.size(), ' '), r.text, "\n");
   }
+  list += "\nseveral at once\n";
+  for (const RecipeBlend& b : recipe_blends) list += concat("  ", b.name, std::string(20 - b.name.size(), ' '), b.text, ": ", b.names, "\n");
   return list + "\nOne name of each kind may be chosen, joined by +: zero2+1f1b+bf16\n";
+}
+
+std::vector<std::string_view> recipe_words(std::string_view text) {
+  std::vector<std::string_view> words;
+  while (!text.empty()) {
+    const std::string_view name = text.substr(0, text.find('+'));
+    text.remove_prefix(std::min(text.size(), name.size() + 1));
+    const auto blend = std::find_if(std::begin(recipe_blends), std::end(recipe_blends), [&](const RecipeBlend& b) { return b.name == name; });
+    if (blend == std::end(recipe_blends)) words.push_back(name);
+    else for (const std::string_view word : recipe_words(blend->names)) words.push_back(word);
+  }
+  return words;
 }
 
 AnyRecipe choose_recipe(std::string_view text, Extent stages, std::span<const RecipeName> table) {
   std::vector<RecipeName> chosen;
   std::vector<PolicyTag> tags;
-  while (!text.empty()) {
-    const std::string_view name = text.substr(0, text.find('+'));
-    text.remove_prefix(std::min(text.size(), name.size() + 1));
+  for (const std::string_view name : recipe_words(text)) {
     const RecipeName* found = nullptr;
     std::string known;
     for (const RecipeName& r : table) {

@@ -23,7 +23,7 @@ void equals_one_rank(Cell c) {
   Session session{checked(world())};
   Run run;
   Complaints complaints;
-  train_rank(session, c, recipe_of(c), steps, run, complaints, nullptr);
+  train_rank(session, c, recipe_of(c), steps, run, complaints, nullptr, learner_of(c));
   const auto wrong = complaints.take();
   CHECK_MESSAGE(wrong.empty(), name_of(c) << text_of(wrong));
   if (!session.is_root()) return;

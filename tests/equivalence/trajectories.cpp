@@ -1,10 +1,10 @@
 // SPDX-FileCopyrightText: dsx contributors
 // SPDX-License-Identifier: Apache-2.0
 /// TRAJ: twenty clipped steps of a tied GPT-2 in double, over sharding x data x tensor x pipe x accumulation x optimizer on 1 to
-/// 8 thread ranks, against one rank; sums that must agree to the last bit; in each cell also BYTES, WIRE and who saw which row.
+/// 8 thread ranks, against one rank; sums that must agree to the last bit; in each cell also BYTES, WIRE and who saw which row. All other
+/// policies: tests/matrix.
 // labels: traj bytes wire
 // timeout: 600
-#include "support/covering.hpp"
 #include "support/runs.hpp"
 
 #include <doctest/doctest.h>
@@ -86,22 +86,6 @@ TEST_CASE("twenty steps on data 2, tensor 2 by tokens equal one rank") { product
 TEST_CASE("twenty steps on data 4 equal one rank") { product(4, 1, false); }
 TEST_CASE("twenty steps on data 4, tensor 2 equal one rank") { product(4, 2, false); }
 TEST_CASE("twenty steps on data 4, tensor 2 by tokens equal one rank") { product(4, 2, true); }
-
-TEST_CASE("Muon, MiCS, hpZ and recompute equal one rank in a covering array of all pairs") {
-  const auto cell_of = [](const std::vector<Extent>& row) {
-    const Extent data = Extent(1) << row[1], tensor = row[2] == 0 ? 1 : 2;
-    return Cell{Sharding(row[0]),
-                {.data = data, .inner = data == 4 ? 2 : data, .tensor = tensor, .pipe = row[3] == 0 ? 1UL : 2UL, .token_split = row[2] == 2},
-                Schedule(row[3]),
-                1 + row[4],
-                row[5] == 1,
-                Rule(row[6])};
-  };
-  const Covering rows = covering_array({6, 3, 3, 4, 2, 2, 3}, [&](const std::vector<Extent>& row) { return cell_of(row).ranks() <= 8; });
-  MESSAGE(rows.pairs << " pairs in " << rows.rows.size() << " cells");
-  Worst worst;
-  for (const auto& row : rows.rows) cell(cell_of(row), worst);
-}
 
 TEST_CASE("hpZ has ZeRO-3's bits, and recompute those of what it plays again") {
   Worst worst;

@@ -2,7 +2,8 @@
 # SPDX-FileCopyrightText: dsx contributors
 # SPDX-License-Identifier: Apache-2.0
 """The step and the trainer know policy concepts, never a policy's name: neither train/ nor weights/ names one. Each slot states its
-laws in a header, which every policy is held against, and a test shows that they catch what breaks them."""
+laws in a header, which every policy is held against, and a test shows that they catch what breaks them. Headers of policies end in the lines
+that cells are made from."""
 import re
 import sys
 
@@ -17,14 +18,17 @@ SLOTS = ("sharding", "schedule", "offload", "quantizer", "precision", "recompute
 def main():
     root = sys.argv[1]
     files = sources.listed(root)
-    names = set(ALWAYS)
+    names, findings = set(ALWAYS), []
     for name in files:
         parts = name.split("/")
         if name.startswith("include/dsx/") and len(parts) > 3 and parts[2] in FOLDERS and name.endswith(".hpp"):
             # Types at the level of the namespace: their lines are not indented.
             names |= set(re.findall(r"^(?:struct|class) (?:\[\[\w+\]\] )?([A-Z]\w*)", sources.code(sources.read(root, name)), re.MULTILINE))
+    named = {name for name in files if re.match(r"include/dsx/(%s)/.*\.hpp$" % "|".join(FOLDERS), name)}
+    named |= {f"include/dsx/policy/{slot}.hpp" for slot in SLOTS} & set(files)
+    findings += [f"{name}: does not end in a line `// dsx-policy: <slot> <name> <C++ spelling>`, so no cell of tests/matrix trains with it"
+                 for name in sorted(named) if not re.search(r"\n// dsx-policy: .+\n$", sources.read(root, name))]
     subjects = [name for name in files if re.match(r"include/dsx/(train|weights)/.*\.hpp$", name)]
-    findings = []
     for name in subjects:
         for line, text in sources.numbered(sources.code(sources.read(root, name))):
             for word in re.findall(r"\b[A-Z]\w*", text):

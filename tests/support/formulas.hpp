@@ -317,7 +317,7 @@ inline Wire expect_wire(const Cell& c, Rank rank, const std::vector<MicroBatch>&
       add(Verb::all_reduce, whole, held, gradient);
     }
     if (c.split() && k.uncut_use) add(Verb::all_reduce, Axes::tensor, held, gradient);
-    if (k.on_two_stages) add(Verb::all_reduce, Axes::pipe, held, gradient);
+    if (k.on_two_stages) wire.add(Verb::all_reduce, Axes::pipe, 2, held, gradient);  // however many stages are between
     const Axes published = cut.state - cut.forward;
     gathers(published, 1, ranks_over(d, published), k.size() / forward, gather, value);
     if (c.rule == Rule::muon)

@@ -124,8 +124,8 @@ struct Consumed {
   std::vector<std::vector<RowId>> by_rank;
 };
 
-/// Bytes of the run against the dry session's plan and the formula.
-inline void check_bytes(const Cell& c, const Memory& real, const Memory& plan, Rank rank, Complaints& complaints) {
+/// Bytes of the run against the dry session's plan.
+inline void check_plan(const Memory& real, const Memory& plan, Rank rank, Complaints& complaints) {
   for (const Tier tier : {Tier::device, Tier::host, Tier::disk})
     for (Extent k = 0; k < categories; ++k) {
       const Tally measured = real.tally(Category(k), tier), planned = plan.tally(Category(k), tier);
@@ -133,6 +133,9 @@ inline void check_bytes(const Cell& c, const Memory& real, const Memory& plan, R
         complaints.add("BYTES: rank ", rank, ": ", category_names[k], " on the ", tier_names[Extent(tier)], " peak at ", measured.peak,
                        " bytes, the plan said ", planned.peak);
     }
+}
+/// And against the formula.
+inline void check_bytes(const Cell& c, const Memory& real, Rank rank, Complaints& complaints) {
   const Bytes expected = expect_bytes(c, rank);
   const auto compare = [&](Category k, Tier where, Extent bytes) {
     for (const Tier tier : {Tier::device, Tier::host, Tier::disk})
@@ -162,17 +165,28 @@ inline void check_rows(const Cell& c, const Consumed& seen, Extent step, Complai
     complaints.add("ROWS: step ", step, ": the ranks consumed ", together.size(), " rows, the batch has ", expected.size(), " or others");
 }
 
+/// What learns in a cell.
+template <class M = Model>
+struct Learner {
+  M model;
+  AnyOptimizer optimizer;
+  bool formulas = true;       // those of formulas.hpp are this model's and its policies'
+  bool planned_wire = true;   // a step moves what the plan says; where routes decide, what is dropped doesn't travel
+};
+inline Learner<> learner_of(const Cell& c) { return {make_model(), optimizer_of(c.rule)}; }
+
 /// One rank's part of a run; `seen` is shared by the ranks of one process, null elsewhere.
-template <class Recipe>
-void train_rank(Session& session, const Cell& c, const Recipe& recipe, Extent count, Run& run, Complaints& complaints, Consumed* seen) {
+template <class Recipe, class M>
+void train_rank(Session& session, const Cell& c, const Recipe& recipe, Extent count, Run& run, Complaints& complaints, Consumed* seen,
+                const Learner<M>& learner) {
   const Mesh mesh{session, c.degrees};
-  Weights weights{mesh, make_model(), recipe};
-  Trainer trainer{weights, optimizer_of(c.rule), TokenLoss{.chunk = 10}, options_of(c)};
+  Weights weights{mesh, learner.model, recipe};
+  Trainer trainer{weights, learner.optimizer, TokenLoss{.chunk = 10}, options_of(c)};
 
   Session dry = Session::dry(session.rank(), session.ranks());
   const Mesh dry_mesh{dry, c.degrees};
-  Weights dry_weights{dry_mesh, make_model(), recipe};
-  Trainer dry_trainer{dry_weights, optimizer_of(c.rule), TokenLoss{.chunk = 10}, options_of(c)};
+  Weights dry_weights{dry_mesh, learner.model, recipe};
+  Trainer dry_trainer{dry_weights, learner.optimizer, TokenLoss{.chunk = 10}, options_of(c)};
   dry.traffic.clear();
   dry_trainer.step({});
   const Wire planned = Wire::of(dry.traffic);
@@ -184,8 +198,9 @@ void train_rank(Session& session, const Cell& c, const Recipe& recipe, Extent co
     const Verdict v = trainer.step(batches);
     consumed = nullptr;
     const Wire moved = Wire::of(session.traffic);
-    check_wire(moved, expect_wire(c, session.rank(), batches), "the formula", session.rank(), step, complaints);
-    if (step % 2 == 0 && c.feed().even()) check_wire(moved, planned, "the dry session", session.rank(), step, complaints);  // every row is live
+    if (learner.formulas) check_wire(moved, expect_wire(c, session.rank(), batches), "the formula", session.rank(), step, complaints);
+    if (step % 2 == 0 && c.feed().even() && learner.planned_wire)  // every row is live
+      check_wire(moved, planned, "the dry session", session.rank(), step, complaints);
     if (seen) {
       mesh.world().barrier();
       if (session.is_root()) check_rows(c, *seen, step, complaints);
@@ -195,7 +210,8 @@ void train_rank(Session& session, const Cell& c, const Recipe& recipe, Extent co
   }
   if (const BoundedMemory* device = session.memory.budget(); device && device->taken() < dry.memory.peak_bytes())
     complaints.add("BYTES: rank ", session.rank(), ": ", device->taken(), " bytes of the device are taken, the plan said ", dry.memory.peak_bytes());
-  check_bytes(c, session.memory, dry.memory, session.rank(), complaints);
+  check_plan(session.memory, dry.memory, session.rank(), complaints);
+  if (learner.formulas) check_bytes(c, session.memory, session.rank(), complaints);
   for (const ParameterRecord& r : weights.records()) {
     auto w = weights.template weight<double>(r.path);
     if (session.is_root()) run.weights.push_back({r.path, std::move(w)});
@@ -205,27 +221,27 @@ void train_rank(Session& session, const Cell& c, const Recipe& recipe, Extent co
 
 /// The bytes that a rank's weights and trainer take of a device. Each pass of a pipeline reserves its own most, which passes under way need
 /// not have at once: so they may be more than the plan's peak, and never less.
-template <class Recipe>
-Extent taken_bytes(Session& session, const Cell& c, const Recipe& recipe) {
+template <class Recipe, class M>
+Extent taken_bytes(Session& session, const Cell& c, const Recipe& recipe, const Learner<M>& learner) {
   Session roomy{session.world(), dsx::Place::cpu, {.device_bytes = 64_MiB}};
   const Mesh mesh{roomy, c.degrees};
-  Weights weights{mesh, make_model(), recipe};
-  const Trainer trainer{weights, optimizer_of(c.rule), TokenLoss{.chunk = 10}, options_of(c)};
+  Weights weights{mesh, learner.model, recipe};
+  const Trainer trainer{weights, learner.optimizer, TokenLoss{.chunk = 10}, options_of(c)};
   return roomy.memory.budget()->taken();
 }
 
 /// On thread ranks, by the recipe given; where something rests off the device, that has not a byte to spare. What is thrown becomes a complaint.
-template <class Recipe>
-Run train(const Cell& c, const Recipe& recipe, Extent count = steps) {
+template <class Recipe, class M>
+Run train(const Cell& c, const Recipe& recipe, Extent count, const Learner<M>& learner) {
   Run run;
   Complaints complaints;
   Consumed seen{std::vector<std::vector<RowId>>(c.ranks())};
   try {
     launch_threads(c.ranks(),
                    [&](Session& session) {
-                     if (c.resident()) return train_rank(session, c, recipe, count, run, complaints, &seen);
-                     Session bounded{session.world(), dsx::Place::cpu, {.device_bytes = taken_bytes(session, c, recipe)}};
-                     train_rank(bounded, c, recipe, count, run, complaints, &seen);
+                     if (c.resident()) return train_rank(session, c, recipe, count, run, complaints, &seen, learner);
+                     Session bounded{session.world(), dsx::Place::cpu, {.device_bytes = taken_bytes(session, c, recipe, learner)}};
+                     train_rank(bounded, c, recipe, count, run, complaints, &seen, learner);
                    },
                    {.time_limit = std::chrono::seconds{60}});
   } catch (const std::exception& e) {
@@ -233,6 +249,10 @@ Run train(const Cell& c, const Recipe& recipe, Extent count = steps) {
   }
   run.complaints = complaints.take();
   return run;
+}
+template <class Recipe>
+Run train(const Cell& c, const Recipe& recipe, Extent count = steps) {
+  return train(c, recipe, count, learner_of(c));
 }
 inline Run train(const Cell& c) { return train(c, recipe_of(c)); }
 

@@ -41,6 +41,18 @@ TEST_CASE("every slot of a recipe has a name for its identity, and takes it") {
   }
 }
 
+TEST_CASE("a blend chooses five slots at once, may be joined, and is listed with what it stands for") {
+  for (const RecipeBlend& b : recipe_blends) {
+    CHECK_MESSAGE(recipe_words(b.name).size() == 5, b.name);
+    const AnyRecipe blend = choose_recipe(b.name), spelled = choose_recipe(b.names);
+    const auto same = [&]<class... S>(SlotList<S...>) { return ((blend.get<S>().tag().id == spelled.get<S>().tag().id) && ...); };
+    CHECK_MESSAGE(same(Slots{}), b.name);
+    CHECK(list_of_recipes().find(concat(b.text, ": ", b.names)) != std::string::npos);
+  }
+  CHECK(recipe_words("full+small_gpu+fast") == std::vector<std::string_view>{"full", "zero2", "single", "host_optimizer", "bf16", "selective", "fast"});
+  CHECK(error_of([] { choose_recipe("small_gpu+zero3"); }).says("dsx-E102: \"zero2\" and \"zero3\" both choose the sharding"));
+}
+
 namespace {
 
 /// A program's own policies, with names of its own.

@@ -26,3 +26,5 @@ struct Dropless {
 static_assert(ExpertRouter<Dropless<2>>);
 
 }  // namespace dsx
+
+// dsx-policy: router dropless Dropless<2>{.width = width, .experts = 4, .balance = {.weight = 0.1, .by_sequence = true}, .z_loss = 1e-2}

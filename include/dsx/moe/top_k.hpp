@@ -36,3 +36,5 @@ struct TopK {
 static_assert(ExpertRouter<TopK<2>>);
 
 }  // namespace dsx
+
+// dsx-policy: router topk TopK<2>{.width = width, .experts = 4, .capacity_factor = 0.7, .least_capacity = 1, .balance = {.weight = 0.1}}

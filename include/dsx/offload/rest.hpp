@@ -26,3 +26,14 @@ struct Rest {
 static_assert(OffloadPolicy<Rest<OptimizerState>>);
 
 }  // namespace dsx
+
+// dsx-policy: offload host_state Rest<OptimizerState>{Tier::host}
+// dsx-policy: offload host_gradients Rest<Gradients>{Tier::host}
+// dsx-policy: offload host_weights Rest<Parameters>{Tier::host}
+// dsx-policy: offload host_activations Rest<Activations>{Tier::host}
+// dsx-policy: offload disk_state Rest<OptimizerState>{.tier = Tier::disk, .resident_bytes = 128_KiB}
+// dsx-policy: offload disk_gradients Rest<Gradients>{.tier = Tier::disk, .resident_bytes = 128_KiB}
+// dsx-policy: offload disk_weights Rest<Parameters>{.tier = Tier::disk, .resident_bytes = 128_KiB}
+// dsx-policy: offload disk_activations Rest<Activations>{.tier = Tier::disk, .resident_bytes = 128_KiB}
+// dsx-policy: offload host Rest<OptimizerState, Gradients, Parameters, Activations>{Tier::host}
+// dsx-policy: offload disk Rest<OptimizerState, Gradients, Parameters, Activations>{.tier = Tier::disk, .resident_bytes = 128_KiB}

@@ -30,3 +30,5 @@ struct AdamW {
 static_assert(Optimizer<AdamW>);
 
 }  // namespace dsx
+
+// dsx-policy: optimizer adamw AdamW{.rate = 3e-3, .epsilon = 1e-4}

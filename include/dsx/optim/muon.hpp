@@ -96,3 +96,5 @@ struct Muon {
 static_assert(Optimizer<Muon>);
 
 }  // namespace dsx
+
+// dsx-policy: optimizer muon Muon{.rate = 1e-2, .others = {.rate = 3e-3, .epsilon = 1e-4}}

@@ -25,3 +25,5 @@ struct Sgd {
 static_assert(Optimizer<Sgd>);
 
 }  // namespace dsx
+
+// dsx-policy: optimizer sgd Sgd{.rate = 0.1, .momentum = 0.9}

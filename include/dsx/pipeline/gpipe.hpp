@@ -21,3 +21,5 @@ struct GPipe {
 static_assert(PipelineSchedule<GPipe>);
 
 }  // namespace dsx
+
+// dsx-policy: pipeline schedule gpipe GPipe{}

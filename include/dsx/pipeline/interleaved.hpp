@@ -47,3 +47,5 @@ struct Interleaved {
 static_assert(PipelineSchedule<Interleaved<2>>);
 
 }  // namespace dsx
+
+// dsx-policy: pipeline schedule interleaved Interleaved<2>{}

@@ -25,3 +25,5 @@ struct OneForwardOneBackward {
 static_assert(PipelineSchedule<OneForwardOneBackward>);
 
 }  // namespace dsx
+
+// dsx-policy: pipeline schedule 1f1b OneForwardOneBackward{}

@@ -44,3 +44,5 @@ class AnyAttention : public AnyPolicy {
 static_assert(AttentionExchange<LocalAttention> && AttentionExchange<AnyAttention>);
 
 }  // namespace dsx
+
+// dsx-policy: attention exchange local LocalAttention{}

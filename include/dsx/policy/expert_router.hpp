@@ -68,3 +68,5 @@ struct Dense {
 static_assert(ExpertRouter<Dense>);
 
 }  // namespace dsx
+
+// dsx-policy: router dense Dense{}

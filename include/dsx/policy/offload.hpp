@@ -79,3 +79,5 @@ class AnyOffload : public AnyPolicy {
 static_assert(OffloadPolicy<Resident> && OffloadPolicy<AnyOffload>);
 
 }  // namespace dsx
+
+// dsx-policy: offload resident Resident{}

@@ -58,3 +58,6 @@ class AnyPrecision : public AnyPolicy {
 static_assert(PrecisionPolicy<Fp32> && PrecisionPolicy<Fp64> && PrecisionPolicy<AnyPrecision>);
 
 }  // namespace dsx
+
+// dsx-policy: precision fp32 Fp32{}
+// dsx-policy: precision fp64 Fp64{}

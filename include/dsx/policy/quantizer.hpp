@@ -69,3 +69,5 @@ class AnyQuantizer : public AnyPolicy {
 static_assert(Quantizer<FullPrecision> && Quantizer<AnyQuantizer>);
 
 }  // namespace dsx
+
+// dsx-policy: quantizer full FullPrecision{}

@@ -69,3 +69,7 @@ static_assert(RecomputePolicy<KeepActivations> && RecomputePolicy<RecomputeOpera
               RecomputePolicy<AnyRecompute>);
 
 }  // namespace dsx
+
+// dsx-policy: recompute keep KeepActivations{}
+// dsx-policy: recompute recompute RecomputeUnits{}
+// dsx-policy: recompute selective RecomputeOperations{}

@@ -150,3 +150,5 @@ constexpr ScheduleReport check(const P& policy, Extent stages, Extent micro_batc
 }
 
 }  // namespace dsx
+
+// dsx-policy: pipeline schedule single SingleStage{}

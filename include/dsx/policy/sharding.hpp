@@ -75,3 +75,5 @@ class AnySharding : public AnyPolicy {
 static_assert(ShardingPolicy<AnySharding>);
 
 }  // namespace dsx
+
+// dsx-policy: sharding replicate Replicate{}

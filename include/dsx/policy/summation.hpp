@@ -44,3 +44,5 @@ class AnySummation : public AnyPolicy {
 static_assert(Summation<Fast> && Summation<AnySummation>);
 
 }  // namespace dsx
+
+// dsx-policy: summation fast Fast{}

@@ -18,3 +18,5 @@ struct Bf16 {
 static_assert(PrecisionPolicy<Bf16>);
 
 }  // namespace dsx
+
+// dsx-policy: precision bf16 Bf16{}

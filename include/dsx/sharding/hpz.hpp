@@ -19,3 +19,5 @@ struct HpZ {
 static_assert(ShardingPolicy<HpZ>);
 
 }  // namespace dsx
+
+// dsx-policy: sharding hpz HpZ{}

@@ -21,3 +21,5 @@ struct MiCS {
 static_assert(ShardingPolicy<MiCS>);
 
 }  // namespace dsx
+
+// dsx-policy: sharding mics MiCS{}

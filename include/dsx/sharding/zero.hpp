@@ -24,3 +24,7 @@ struct ZeRO {
 static_assert(ShardingPolicy<ZeRO<3>>);
 
 }  // namespace dsx
+
+// dsx-policy: sharding zero1 ZeRO<1>{}
+// dsx-policy: sharding zero2 ZeRO<2>{}
+// dsx-policy: sharding zero3 ZeRO<3>{}
