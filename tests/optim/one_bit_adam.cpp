@@ -166,3 +166,20 @@ TEST_CASE("without warm-up, and over ranks that all cut its state, 1-bit Adam is
   CHECK(refusal({.data = 4, .inner = 2}, MiCS{}, rule) == "");
   CHECK(refusal({.data = 4, .inner = 4}, MiCS{}, rule).starts_with("dsx-E121"));
 }
+
+TEST_CASE("1-bit Adam beside a quantizer of the same sum is refused, and leaves weights that another optimizer can train: dsx-E122") {
+  struct Packed {
+    using Slot = QuantizerSlot;
+    const Codec* codec(QuantSite site, const ParameterInfo&) const { return site == QuantSite::reduction ? &block_int8<64> : nullptr; }
+  };
+  Session session = Session::dry(0, 4);
+  const Mesh mesh{session, {.data = 4}};
+  Weights weights{mesh, golden_model(), Recipe{Packed{}}};
+  const Extent before = session.memory.tally(Category::state).now;
+  CHECK_THROWS_WITH_AS((Trainer{weights, OneBitAdam{.freeze_step = 5}, test::NoLoss{}, {}}),
+                       "dsx-E122: the quantizer packs gradients of raw.matrix as int8 by 64 for their sum over data, but the optimizer sums its momentum "
+                       "over them in its own way, as 1-bit Adam does",
+                       Error);
+  CHECK(session.memory.tally(Category::state).now == before);
+  CHECK_NOTHROW((Trainer{weights, AdamW{}, test::NoLoss{}, {}}));
+}
