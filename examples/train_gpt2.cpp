@@ -58,7 +58,7 @@ void train(Options o, const std::string& settings, dsx::Session& session) {
   dsx::Weights weights{mesh, dsx::make_gpt2(dsx::shape_of(config, o.model.dropout)), recipe, o.feed.seed};
   const dsx::CosineRate schedule{o.rate.rate > 0 ? o.rate.rate : dsx::usual_rate(o.optimizer), o.rate.least, o.rate.warmup, o.fit.steps};
   const dsx::Extent rows = dsx::rows_of(o.feed, mesh);
-  dsx::Trainer trainer{weights, dsx::optimizer_named(o.optimizer, schedule.rate, o.decay), dsx::TokenLoss{},
+  dsx::Trainer trainer{weights, dsx::optimizer_named(o.optimizer, schedule.rate, o.decay, o.freeze_step), dsx::TokenLoss{},
                        {o.feed.micro_batches, rows, o.clip, o.feed.seed}};
   const dsx::Traffic traffic = session.traffic;
   dsx::Evaluator evaluator{weights, dsx::TokenLoss{}, rows};

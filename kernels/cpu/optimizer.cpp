@@ -65,6 +65,29 @@ void adamw(const AdamWStep& step, View master, View gradient, View first, View s
   });
 }
 
+void adamw_frozen(const AdamWStep& step, View master, View first, View second, View weights) {
+  on_host("adamw_frozen", {master, first, second, weights});
+  same_states("adamw_frozen", master, first, weights, {first, second});
+  dispatch_optimizer("adamw_frozen", master.element, master.element, cast_element(master, weights), [&]<class W, class G, class O>(Types<W, G, O>) {
+    const auto& body = pick<OptimizerBody<W, G, O>>();
+    O* const result = cast_result<O>(master, weights);
+    in_ranges(master.size(), 4, [&](Range r) {
+      body.adamw_frozen(step, master.pointer<W>() + r.begin, first.pointer<W>() + r.begin, second.pointer<W>() + r.begin,
+                        result ? result + r.begin : nullptr, r.size());
+    });
+  });
+}
+
+void blend(double kept, double fresh, View gradient, View momentum_state) {
+  on_host("blend", {gradient, momentum_state});
+  same_states("blend", momentum_state, gradient, {}, {});
+  dispatch_optimizer("blend", momentum_state.element, gradient.element, momentum_state.element, [&]<class W, class G, class O>(Types<W, G, O>) {
+    const auto& body = pick<OptimizerBody<W, G, O>>();
+    in_ranges(gradient.size(), 4,
+              [&](Range r) { body.blend(kept, fresh, gradient.pointer<G>() + r.begin, momentum_state.pointer<W>() + r.begin, r.size()); });
+  });
+}
+
 void sgd(const SgdStep& step, View master, View gradient, View velocity, View weights) {
   on_host("sgd", {master, gradient, velocity, weights});
   same_states("sgd", master, gradient, weights, {});

@@ -15,6 +15,8 @@ namespace dsx::kernels {
 template <class W, class G, class O>
 struct OptimizerBody {
   void (*adamw)(const AdamWStep& step, W* master, const G* gradient, W* first, W* second, O* weights, std::size_t n);
+  void (*adamw_frozen)(const AdamWStep& step, W* master, W* first, const W* second, O* weights, std::size_t n);
+  void (*blend)(double kept, double fresh, const G* gradient, W* state, std::size_t n);
   /// `velocity` may be null.
   void (*sgd)(const SgdStep& step, W* master, const G* gradient, W* velocity, O* weights, std::size_t n);
   /// O: of the direction.
@@ -57,6 +59,23 @@ void adamw(const AdamWStep& step, W* master, const G* gradient, W* first, W* sec
     store(first + i, m, some), store(second + i, v, some);
     put_weights(master, weights, i, w, some);
   });
+}
+
+template <class W, class O>
+void adamw_frozen(const AdamWStep& step, W* master, W* first, const W* second, O* weights, size_t n) {
+  const W kept = W(1 - step.rate * step.decay), pace = W(step.rate), epsilon = W(step.epsilon);
+  lanes<W>(n, [&](size_t i, auto some) {
+    const Pack<W> v = load<W>(second + i, some), m = v != Pack<W>{} ? load<W>(first + i, some) : Pack<W>{};
+    const Pack<W> w = load<W>(master + i, some) * kept - m * pace / (root(v) + epsilon);
+    store(first + i, m, some);
+    put_weights(master, weights, i, w, some);
+  });
+}
+
+template <class W, class G>
+void blend(double kept, double fresh, const G* gradient, W* state, size_t n) {
+  const W stays = W(kept), comes = W(fresh);
+  lanes<W>(n, [&](size_t i, auto some) { store(state + i, load<W>(state + i, some) * stays + load<W>(gradient + i, some) * comes, some); });
 }
 
 template <class W, class G, class O>
@@ -122,14 +141,15 @@ bool all_finite(const T* x, size_t n) {
 
 }  // namespace DSX_ISA
 
-#define DSX_BODY(W, G, O)                                                                                                                       \
-  template <>                                                                                                                                   \
-  const OptimizerBody<W, G, O> OptimizerBody<W, G, O>::v3;                                                                                      \
-  template <>                                                                                                                                   \
-  const OptimizerBody<W, G, O> OptimizerBody<W, G, O>::v4;                                                                                      \
-  template <>                                                                                                                                   \
-  const OptimizerBody<W, G, O> OptimizerBody<W, G, O>::DSX_ISA{DSX_ISA::adamw<W, G, O>, DSX_ISA::sgd<W, G, O>, DSX_ISA::muon_momentum<W, G, O>, \
-                                                               DSX_ISA::step_along<W, G, O>};
+#define DSX_BODY(W, G, O)                                                                                                                     \
+  template <>                                                                                                                                 \
+  const OptimizerBody<W, G, O> OptimizerBody<W, G, O>::v3;                                                                                    \
+  template <>                                                                                                                                 \
+  const OptimizerBody<W, G, O> OptimizerBody<W, G, O>::v4;                                                                                    \
+  template <>                                                                                                                                 \
+  const OptimizerBody<W, G, O> OptimizerBody<W, G, O>::DSX_ISA{                                                                               \
+      DSX_ISA::adamw<W, G, O>, DSX_ISA::adamw_frozen<W, O>, DSX_ISA::blend<W, G>, DSX_ISA::sgd<W, G, O>, DSX_ISA::muon_momentum<W, G, O>,     \
+      DSX_ISA::step_along<W, G, O>};
 DSX_BODY(float, float, float)
 DSX_BODY(float, float, bf16)
 DSX_BODY(float, bf16, float)

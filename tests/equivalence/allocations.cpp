@@ -183,6 +183,17 @@ TEST_CASE("steady steps of thread ranks allocate nothing") {
     CHECK_MESSAGE(of_cell(c) == 0, name_of(c));
 }
 
+TEST_CASE("steady steps of 1-bit Adam allocate nothing") {
+  const Rule rule = Rule::one_bit_adam;  // steps 1 and 2 are exact
+  for (Cell c : {Cell{Sharding::replicate, {.data = 4}, Schedule::single, 2, false, rule},
+                 Cell{Sharding::mics, {.data = 4, .inner = 2, .tensor = 2}, Schedule::single, 1, false, rule},
+                 Cell{Sharding::replicate, {.data = 2, .pipe = 2}, Schedule::one_forward_one_backward, 2, false, rule}})
+    for (const Tier tier : {Tier::device, Tier::host, Tier::disk}) {
+      c.rests[Extent(Kind::state)] = tier;
+      CHECK_MESSAGE(of_cell(c) == 0, name_of(c));
+    }
+}
+
 TEST_CASE("steady steps that play operations again allocate nothing") {
   const Cell c{Sharding::zero_3, {.data = 2, .tensor = 2, .pipe = 2, .token_split = true}, Schedule::one_forward_one_backward, 2, false, Rule::adamw};
   AnyPolicies policies{};

@@ -58,6 +58,32 @@ TEST_CASE("AdamW agrees with the reference over some steps") {
     });
 }
 
+TEST_CASE("AdamW's step under a frozen second moment, and a blend of a gradient into a momentum, agree with the reference") {
+  for (const Extent n : sizes)
+    for_triples([&](auto w_zero, auto g_zero, auto o_zero) {
+      using W = decltype(w_zero);
+      using G = decltype(g_zero);
+      using O = decltype(o_zero);
+      Buffer<W> master{{n, 1}, 1}, first{{n, 1}, 2}, second{{n, 1}, 3}, expected = master, expected_first = first;
+      for (Extent i = 0; i < n; ++i) second.data[i] = i % 3 == 1 ? W(0) : second.data[i] * second.data[i];
+      const auto frozen = second.data;
+      Buffer<G> gradient{{n, 1}, 4};
+      Buffer<O> weights = Buffer<O>::unset({n, 1});
+      const kernels::AdamWStep step{.rate = 0.01, .epsilon = 0.1, .decay = 0.1};
+      kernels::blend(0.225, 0.07, gradient.view(), first.view());
+      kernels::adamw_frozen(step, master.view(), first.view(), second.view(), weights.view());
+      for (Extent i = 0; i < n; ++i) {
+        reference::blend(0.225, 0.07, double(gradient.data[i]), expected_first.data[i]);
+        reference::adamw_frozen(step, expected.data[i], expected_first.data[i], second.data[i]);
+        if (frozen[i] == W(0)) CHECK(first.data[i] == W(0));
+      }
+      CHECK(distance(master, expected) <= rounding<W>);
+      CHECK(distance(first, expected_first) <= rounding<W>);
+      CHECK(second.data == frozen);
+      CHECK(distance(weights.data, cast<W, O>(master.data)) == 0);
+    });
+}
+
 TEST_CASE("SGD agrees with the reference, with momentum and without") {
   for (const Extent n : sizes)
     for (const bool momentum : {false, true})

@@ -3,6 +3,7 @@
 // labels: gold
 /// Twelve steps of each optimizer on given gradients, against PyTorch's and the papers' formulas, in float and in double.
 #include "support/golden.hpp"
+#include "support/raw_parameters.hpp"
 
 #include <dsx/optim/adamw.hpp>
 #include <dsx/optim/muon.hpp>
@@ -12,37 +13,13 @@
 #include <doctest/doctest.h>
 
 using namespace dsx;
+using test::golden_parameters;
+using test::NoLoss;
 using test::numbers;
 using test::part_of;
 using test::relative;
 
 namespace {
-
-/// A value that no kernel writes or reads.
-struct Untouched : Operation {
-  static constexpr const char* name = "untouched";
-  void forward(Pass&) const {}
-  void towards_inputs(Pass&) const {}
-};
-
-/// Parameters alone. PyTorch's decay doesn't spare vectors, so all are matrices here.
-struct Raw {
-  std::vector<std::pair<std::string, Parameter>> parameters{};
-  void parts(auto& visit) const {
-    for (const auto& [name, p] : parameters) visit(name, p);
-  }
-  Value<Common> operator()(Tokens t) const {
-    t.pass->run(Untouched{});
-    return t.pass->make<Common>(1);
-  }
-};
-
-struct NoLoss {
-  Counts counts(const Batch&) const { return {1}; }
-  void operator()(Value<Common>, const Counts&) const {}
-};
-
-const std::pair<const char*, Shape> all_parameters[] = {{"matrix", {7, 5}}, {"vector", {1, 13}}, {"scalar", {1, 1}}, {"one_by_one", {1, 1}}};
 
 const SafetensorsFile& file() {
   static const SafetensorsFile opened{test::golden("optim/trajectories.safetensors")};
@@ -60,7 +37,7 @@ std::map<std::string, Run> run(Optimizer optimizer, AnyPrecision precision, cons
                                const std::map<std::string, Shape>& shapes, double scale = 1) {
   Session session{self_transport()};
   const Mesh mesh{session, {}};
-  Raw raw;
+  test::RawParameters raw;
   for (const std::string& name : names) raw.parameters.push_back({name, Parameter{shapes.at(name)}});
   Weights weights{mesh, Sequential{Named{"raw", raw}}, Recipe{precision}};
   Trainer trainer{weights, optimizer, NoLoss{}, {}};
@@ -97,7 +74,7 @@ void compare(Optimizer optimizer, const std::string& name, std::vector<std::stri
              std::vector<std::string> names = {"matrix", "vector", "scalar", "one_by_one"}) {
   std::map<std::string, std::vector<double>> initial, gradients;
   std::map<std::string, Shape> shapes;
-  for (const auto& [parameter, shape] : all_parameters) {
+  for (const auto& [parameter, shape] : golden_parameters) {
     initial[parameter] = numbers(file(), std::string{"initial."} + parameter),
     gradients[parameter] = numbers(file(), std::string{"gradient."} + parameter);
     shapes[parameter] = shape;

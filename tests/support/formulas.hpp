@@ -15,7 +15,7 @@ namespace toy {
 
 enum class Sharding { replicate, zero_1, zero_2, zero_3, hpz, mics };
 enum class Schedule { single, gpipe, one_forward_one_backward, interleaved };  // the last with two chunks a stage
-enum class Rule { sgd, adamw, muon };
+enum class Rule { sgd, adamw, muon, one_bit_adam };
 
 struct Cell {
   Sharding sharding = Sharding::replicate;
@@ -41,7 +41,7 @@ inline std::string name_of(Sharding s) {
   return names[int(s)];
 }
 inline std::string name_of(Rule r) {
-  constexpr const char* names[] = {"SGD", "AdamW", "Muon"};
+  constexpr const char* names[] = {"SGD", "AdamW", "Muon", "1-bit Adam"};
   return names[int(r)];
 }
 inline std::string name_of(const Cell& c) {

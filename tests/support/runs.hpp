@@ -30,6 +30,8 @@ inline AnyOptimizer optimizer_of(Rule rule) {
       return {adamw};
     case Rule::muon:
       return {Muon{.rate = 1e-2, .others = adamw}};
+    case Rule::one_bit_adam:
+      return {OneBitAdam{.rate = 3e-3, .epsilon = 1e-4, .freeze_step = 2}};
   }
   return {adamw};
 }

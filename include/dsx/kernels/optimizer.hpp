@@ -21,6 +21,12 @@ struct AdamWStep {
 };
 void adamw(const AdamWStep& step, View master, View gradient, View first, View second, View weights);
 
+/// AdamW's step along its first moment under a second moment that stays as it is (`scale` and the corrections aren't used). Where the second
+/// moment is zero there was no gradient yet: the first becomes zero too, and only the decay acts.
+void adamw_frozen(const AdamWStep& step, View master, View first, View second, View weights);
+/// m = kept m + fresh g.
+void blend(double kept, double fresh, View gradient, View momentum_state);
+
 /// Stochastic gradient descent; momentum as in PyTorch: m = momentum m + g, w -= rate m. Without momentum `velocity` is empty.
 struct SgdStep {
   double rate = 0, momentum = 0, decay = 0, scale = 1;  // decay is added to the gradient
@@ -48,6 +54,17 @@ void adamw(const kernels::AdamWStep& s, W& master, double gradient, W& first, W&
   const double m = s.beta_1 * double(first) + (1 - s.beta_1) * g, v = s.beta_2 * double(second) + (1 - s.beta_2) * g * g;
   const double w = (1 - s.rate * s.decay) * double(master) - s.rate * (m / s.correction_1) / (std::sqrt(v / s.correction_2) + s.epsilon);
   first = W(m), second = W(v), master = W(w);
+}
+
+template <class W>
+void adamw_frozen(const kernels::AdamWStep& s, W& master, W& first, W second) {
+  if (second == W(0)) first = W(0);
+  master = W((1 - s.rate * s.decay) * double(master) - s.rate * double(first) / (std::sqrt(double(second)) + s.epsilon));
+}
+
+template <class W>
+void blend(double kept, double fresh, double gradient, W& state) {
+  state = W(kept * double(state) + fresh * gradient);
 }
 
 template <class W>

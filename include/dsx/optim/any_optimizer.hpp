@@ -8,6 +8,7 @@
 
 #include <dsx/optim/adamw.hpp>
 #include <dsx/optim/muon.hpp>
+#include <dsx/optim/one_bit_adam.hpp>
 #include <dsx/optim/sgd.hpp>
 
 #include <variant>
@@ -26,6 +27,12 @@ class AnyOptimizer {
   void update(Bundle& b, const Verdict& v, const Mesh& mesh) const {
     std::visit([&](const auto& o) { o.update(b, v, mesh); }, now_);
   }
+  std::unique_ptr<Reduction> reduction(const Bundle& b, const Mesh& mesh) const {
+    return std::visit([&](const auto& o) { return reduction_of(o, b, mesh); }, now_);
+  }
+  Extent exact_steps() const {
+    return std::visit([](const auto& o) { return exact_steps_of(o); }, now_);
+  }
   /// All rates become `factor` times those of the beginning.
   void scale_rate(double factor) {
     now_ = full_;
@@ -39,17 +46,18 @@ class AnyOptimizer {
   }
 
  private:
-  std::variant<AdamW, Sgd, Muon> full_, now_;
+  std::variant<AdamW, Sgd, Muon, OneBitAdam> full_, now_;
 };
 static_assert(Optimizer<AnyOptimizer>);
 
-/// What command lines choose: adamw, sgd or muon; dsx-E108 for another name. Under muon `rate` is the matrices'; vectors and
-/// tables take AdamW's with a twentieth of it.
-inline AnyOptimizer optimizer_named(std::string_view name, double rate, double decay) {
+/// What command lines choose: adamw, sgd, muon or onebit_adam; dsx-E108 for another name. Under muon `rate` is the matrices'; vectors and
+/// tables take AdamW's with a twentieth of it. `freeze_step` is 1-bit Adam's.
+inline AnyOptimizer optimizer_named(std::string_view name, double rate, double decay, Extent freeze_step = 0) {
   if (name == "adamw") return AdamW{.rate = rate, .decay = decay};
   if (name == "sgd") return Sgd{.rate = rate, .momentum = 0.9, .decay = decay};
   if (name == "muon") return Muon{.rate = rate, .decay = decay, .others = {.rate = rate / 20, .decay = decay}};
-  fail<108>("no optimizer is called \"", name, "\"; there are adamw, sgd and muon");
+  if (name == "onebit_adam") return OneBitAdam{.rate = rate, .decay = decay, .freeze_step = freeze_step};
+  fail<108>("no optimizer is called \"", name, "\"; there are adamw, sgd, muon and onebit_adam");
 }
 
 /// A rate to begin a search with.

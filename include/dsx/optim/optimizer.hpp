@@ -15,7 +15,7 @@ namespace dsx {
 
 /// What the whole world knows of a step before it is committed.
 struct Verdict {
-  double squared_norm = 0, loss = 0;
+  double squared_norm = 0, loss = 0;  // where ranks keep their terms of gradients the norm is a bound: Bundles::squared_norm()
   bool finite = true;
   double scale = 1;  // of gradients: clipping
   Extent step = 0;   // of the optimizer, from 1
@@ -32,6 +32,25 @@ concept Optimizer = requires(O& o, Bundle& b, const Verdict& v, const Mesh& m, c
   { o.states(i) } -> std::same_as<std::vector<StateSpec>>;
   o.update(b, v, m);
 };
+
+/// An optimizer may sum over data ranks what it makes of gradients, in place of them: `reduction(bundle, mesh)` makes that sum, which update()
+/// finds as b.own_sum, and until `exact_steps()` steps are done gradients are summed as ever; then b.reduced is this rank's term.
+template <class O>
+concept SumsItself = Optimizer<O> && requires(const O& o, const Bundle& b, const Mesh& m) {
+  { o.reduction(b, m) } -> std::same_as<std::unique_ptr<Reduction>>;
+  { o.exact_steps() } -> std::same_as<Extent>;
+};
+template <class O>
+std::unique_ptr<Reduction> reduction_of(const O& optimizer, const Bundle& b, const Mesh& mesh) {
+  if constexpr (SumsItself<O>) return optimizer.reduction(b, mesh);
+  else return {};
+}
+/// Steps that all end alike begin after these.
+template <class O>
+Extent exact_steps_of(const O& optimizer) {
+  if constexpr (SumsItself<O>) return optimizer.exact_steps();
+  else return 0;
+}
 
 /// Weight decay leaves vectors (biases, gains) alone.
 constexpr double decay_of(double decay, Role role) { return role == Role::vector ? 0 : decay; }

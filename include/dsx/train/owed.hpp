@@ -93,7 +93,7 @@ void write_owed(const std::filesystem::path& file, bool root, Weights& weights) 
 template <class Weights>
 void read_owed(const std::filesystem::path& file, Weights& weights) {
   const Session& session = weights.mesh().session();
-  weights.bundles().forget_owed();
+  weights.bundles().forget_owed(true);
   const auto mine = detail::owed_tensors(weights);
   std::optional<SafetensorsFile> stored;
   if (std::filesystem::exists(file)) stored.emplace(file);

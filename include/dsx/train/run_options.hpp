@@ -22,7 +22,7 @@ struct RunOptions {
   CosineRate rate{.rate = 0, .warmup = 100};
   std::filesystem::path load, export_to, resume;
   std::string mesh, recipe, optimizer = "adamw", precision = "fp32";
-  Extent eval_batches = 20, ranks = 0, threads = 0, device_bytes = 0;
+  Extent eval_batches = 20, freeze_step = 200, ranks = 0, threads = 0, device_bytes = 0;
   double decay = 0.1, clip = 1;
   bool dry = false, list_recipes = false;
   Degrees degrees{};  // as settle_ranks() reads them
@@ -48,7 +48,9 @@ void each_flag(RunOptions& o, auto& shape, auto&& flag) {
   flag({"Training", "--batch", "sequences of a step, on all ranks together", 1}, o.feed.batch);
   flag({"Training", "--micro-batches", "parts of a rank's batch, one after the other", 1}, o.feed.micro_batches);
   flag({"Training", "--steps", "steps of the whole run", 1}, o.fit.steps);
-  flag({.group = "Training", .name = "--optimizer", .text = "rule of the update", .choices = {"adamw", "sgd", "muon"}}, o.optimizer);
+  flag({.group = "Training", .name = "--optimizer", .text = "rule of the update", .choices = {"adamw", "sgd", "muon", "onebit_adam"}}, o.optimizer);
+  flag({"Training", "--freeze-step", "steps of onebit_adam that are exact, before its second moment freezes; a fifth of the run is usual", 1},
+       o.freeze_step);
   flag({"Training", "--rate", "highest learning rate; 0: the optimizer's own", 0}, o.rate.rate);
   flag({"Training", "--warmup", "steps of linear warm-up"}, o.rate.warmup);
   flag({"Training", "--min-rate", "learning rate at the end of the cosine", 0}, o.rate.least);

@@ -65,7 +65,7 @@ class Trainer {
     counts_ = reduced_counts(batches);
     if (!(counts_.targets > 0)) fail<304>("no micro-batch of step ", steps_ + 1, " has a counted target, on any rank");
     loss_ = 0, flops_ = 0;
-    bundles.begin_step();
+    bundles.begin_step(steps_ < exact_steps_of(optimizer_));
     // A step after one that threw begins as any other.
     const OnException abandon{[&] { bundles.abandon(), each_flight([](Flight& f) { f.pass.abandon(); }); }};
     const StackScope scratch{memory_->scratch};
@@ -112,10 +112,16 @@ class Trainer {
 
  private:
   void claim_weights() {
-    for (Bundle& b : weights().bundles().all()) {
+    for (const Bundle& b : weights().bundles().all())
       if (b.in_training) fail<410>("these weights have a trainer, whose state of ", b.segments.front().path, " would be lost; end it first");
+    const OnException release{[&] { release_weights(); }};
+    for (Bundle& b : weights().bundles().all()) {
       b.in_training = true;
       if (!b.kind.trained) continue;
+      b.own_sum = reduction_of(optimizer_, b, mesh());
+      if (b.own_sum && b.codecs.reduction)
+        fail<122>("the quantizer packs gradients of ", b.segments.front().path, " as ", b.codecs.reduction->name(), " for their sum over ",
+                  to_text(b.summed_whole()), ", but the optimizer sums its momentum over them in its own way, as 1-bit Adam does");
       for (const StateSpec& state : optimizer_.states(b.kind)) {
         const Codec* const codec = b.codecs.state;
         b.states.push_back(memory_->keep(Category::state, {codec ? codec->packed_bytes(b.mine.size()) : b.mine.size(), 1},
@@ -127,7 +133,7 @@ class Trainer {
   void release_weights() {
     for (Bundle& b : weights().bundles().all()) {
       for (const View& state : b.states) memory_->give_back(Category::state, state, b.tier(Kind::state));
-      b.states.clear(), b.squares.clear(), b.loading.clear(), b.in_training = false;
+      b.states.clear(), b.squares.clear(), b.loading.clear(), b.own_sum.reset(), b.in_training = false;
     }
   }
   static View whole(std::array<double, 2>& sums) { return {sums.data(), {sums.size(), 1}, Element::f64}; }
@@ -163,8 +169,12 @@ class Trainer {
     for (Chunk& c : chunks_) c.lives.known = true;
     memory_->forget_since(peaks);
     each_flight([](Flight& f) { f.pass.forget_peaks(); });
-    mesh().session().traffic.clear();
-    step({});
+    const auto plan_after = [&](Extent steps) {
+      mesh().session().traffic.clear();
+      steps_ = steps, step({});
+    };
+    plan_after(0);
+    if (const Extent exact = exact_steps_of(optimizer_); exact > 0) plan_after(exact);  // most steps are as these: theirs is the traffic
     steps_ = 0;
   }
   /// The same program on a dry twin; its peaks size the arenas.

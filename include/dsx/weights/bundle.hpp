@@ -70,6 +70,8 @@ struct Bundle {
   std::vector<std::vector<double>> loading{};            // packed ones while a checkpoint is read: blocks straddle its tensors
   std::optional<PackedReduction> to_part{}, to_state{};  // of gradients: to the part that rests, from there to that of the state
   std::unique_ptr<Reduction> whole_sum{};                // over the axes that don't cut the state; none: the communicator's
+  std::unique_ptr<Reduction> own_sum{};                  // an optimizer's, over the same axes: of what it makes of gradients
+  bool keeps_term = false;  // in this step `reduced` is this rank's term of a sum that the optimizer makes
   bool part_touched = false, in_training = false;
   bool publishes_packed = false;  // updated weights are gathered packed into those that rest
   bool unpublished = false;       // and those that rest were given from outside: they aren't what a gather leaves yet
@@ -79,6 +81,8 @@ struct Bundle {
   bool away(Kind kind) const { return tier(kind) != Tier::device; }
   bool has_own_master() const { return publishes_packed || elements.master != elements.value || tier(Kind::state) != tier(Kind::weights); }
   Range padding() const { return {segments.back().range().end, size}; }
+  /// The data ranks that sum a gradient whole, since nothing of the state is cut over them.
+  Axes summed_whole() const { return (kind.summed_over - Axes::tensor) - where.state; }
   /// This rank's slice of the weights at rest.
   View slice() const { return rest.part({mine.begin - resting.begin, mine.end - resting.begin}); }
   /// Where an update puts new weights.

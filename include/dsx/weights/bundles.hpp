@@ -55,17 +55,18 @@ class Bundles {
   /// Backward through the unit has ended: its gradients set off.
   void close(Unit);
   void release(Unit);
-  void begin_step();
+  /// `exact`: or gradients stay terms where the optimizer sums what it makes of them.
+  void begin_step(bool exact = true);
   /// Lets go of everything that is under way, after an exception.
   void abandon();
   void finish();
   void publish();
-  /// What reductions owe begins at zero again: of a step that was given up nothing is owed.
-  void forget_owed();
+  /// What sums of gradients owe begins at zero again: of a step that was given up nothing is owed. An optimizer's own sum hadn't begun.
+  void forget_owed(bool of_optimizer = false);
   /// Packed state that was assigned tensor by tensor is packed, when all of it is there.
   void pack_loaded();
   /// f(name, view) for all that this rank's reductions owe.
-  void each_owed(auto f);
+  void each_owed(auto f, bool of_optimizer = true);
   double squared_norm() const;
   /// The path of the first parameter whose gradient on this rank isn't finite; empty if all are.
   std::string first_not_finite() const;
@@ -140,6 +141,11 @@ class Bundles {
     if (!gathers_packed(b)) return {part(b, b.where.backward).size(), 1};
     const Extent parts = mesh_->size(b.where.forward);
     return {parts / mesh_->size(b.where.backward), b.codecs.gather->packed_bytes(b.size / parts)};
+  }
+  /// The elements of `mine` that this rank answers for; of terms all ranks that sum them do.
+  Range answered(const Bundle& b, bool terms = false) const {
+    const Axes replicas = (b.kind.summed_over | Axes::tensor) - b.where.state - b.kind.split_over - (terms ? b.summed_whole() : Axes::none);
+    return b.first_stage ? share(b.mine, mesh_->size(replicas), mesh_->coordinate(replicas)) : Range{};
   }
   View tensor(const Bundle& b, Which which) const {
     return which.of == Which::Of::weight ? b.master() : which.of == Which::Of::gradient ? b.reduced : b.states[which.state];
@@ -223,8 +229,7 @@ inline void Bundles::settle(std::uint64_t seed, Extent units) {
     const auto [forward, backward, gradients, state, ahead] = b.where;
     b.size = round_up(b.size, multiple);
     b.resting = part(b, forward), b.mine = part(b, state);
-    const Axes replicas = (b.kind.summed_over | Axes::tensor) - state - b.kind.split_over;
-    b.counted = b.first_stage ? share(b.mine, mesh_->size(replicas), mesh_->coordinate(replicas)) : Range{};
+    b.counted = answered(b);
     b.publishes_packed = b.unpublished = b.codecs.gather && b.kind.trained && mesh_->size(state - forward) > 1;
     b.rest = memory_->keep(Category::weights, {b.resting.size(), 1}, b.elements.value, b.tier(Kind::weights));
     if (forward != backward)
@@ -246,7 +251,7 @@ inline void Bundles::settle(std::uint64_t seed, Extent units) {
 inline void Bundles::choose_reductions(Bundle& b) {
   if (!b.codecs.reduction) return;
   const Packing how{b.codecs.reduction, b.codecs.feedback, b.tier(Kind::gradients)};
-  const Axes parts = b.where.gradients, rest = b.where.state - b.where.gradients, whole = (b.kind.summed_over - Axes::tensor) - b.where.state;
+  const Axes parts = b.where.gradients, rest = b.where.state - b.where.gradients, whole = b.summed_whole();
   const Extent part = b.size / mesh_->size(parts), last = part / mesh_->size(rest);
   if (mesh_->size(parts) > 1) b.to_part.emplace(*mesh_, parts, how, b.size, b.elements.gradient);
   if (mesh_->size(rest) > 1) b.to_state.emplace(*mesh_, rest, how, part, b.elements.gradient);
@@ -448,7 +453,7 @@ inline void Bundles::abandon() {
   owed_is_void_ = true;
 }
 
-void Bundles::each_owed(auto f) {
+void Bundles::each_owed(auto f, bool of_optimizer) {
   if (owed_is_void_) forget_owed();
   for (Bundle& b : bundles_) {
     const auto name = [&](const Owed& owed, const char* of) {
@@ -460,18 +465,21 @@ void Bundles::each_owed(auto f) {
       for (const Owed& owed : b.to_state->owed()) name(owed, "last_");
     if (b.whole_sum)
       for (const Owed& owed : b.whole_sum->owed()) name(owed, "whole_");
+    if (b.own_sum && of_optimizer)
+      for (const Owed& owed : b.own_sum->owed()) name(owed, "optimizer_");
   }
 }
-inline void Bundles::forget_owed() {
+inline void Bundles::forget_owed(bool of_optimizer) {
   owed_is_void_ = false;
-  each_owed([&](const std::string&, const View& owed) { session_->edit(owed, [](const View& v) { kernels::zero(v); }); });
+  each_owed([&](const std::string&, const View& owed) { session_->edit(owed, [](const View& v) { kernels::zero(v); }); }, of_optimizer);
 }
 
 /// A step that ended in an exception leaves gradients half summed: they count as untouched.
-inline void Bundles::begin_step() {
+inline void Bundles::begin_step(bool exact) {
   if (owed_is_void_) forget_owed();
   pack_loaded();
   for (Bundle& b : bundles_) {
+    b.keeps_term = b.own_sum && !exact;
     b.part_touched = false;
     for (Segment& s : b.segments) s.held.touched = false;
   }
@@ -502,7 +510,7 @@ inline void Bundles::finish() {
       }
       if (b.whole_sum)
         b.whole_sum->reduce(here);
-      else if (const Axes axes = (b.kind.summed_over - Axes::tensor) - b.where.state; mesh_->size(axes) > 1)
+      else if (const Axes axes = b.keeps_term ? Axes::none : b.summed_whole(); mesh_->size(axes) > 1)
         mesh_->along(axes).all_reduce(here).wait();
       if (const Axes axes = b.kind.summed_over & Axes::tensor; mesh_->size(axes) > 1) mesh_->along(axes).all_reduce(here).wait();
     });
@@ -570,13 +578,16 @@ inline void Bundles::merge_buffers() {
   }
 }
 
-/// Of this rank's elements alone: ranks that hold the same copy share out the counting.
+/// Of this rank's elements alone: ranks that hold the same copy share out the counting. Of terms that stay on their ranks the sum isn't known;
+/// the mean of the squared norms of what each rank takes for it (its term times the ranks) is no less than the sum's.
 inline double Bundles::squared_norm() const {
   double sum = 0;
-  for (const Bundle& b : bundles_)
-    if (b.kind.trained)
-      session_->read(b.reduced.part({b.counted.begin - b.mine.begin, b.counted.end - b.mine.begin}),
-                     [&sum](View g) { sum += kernels::squared_norm(g); });
+  for (const Bundle& b : bundles_) {
+    if (!b.kind.trained) continue;
+    const Range here = answered(b, b.keeps_term);
+    const double weight = b.keeps_term ? double(mesh_->size(b.summed_whole())) : 1;
+    session_->read(b.reduced.part({here.begin - b.mine.begin, here.end - b.mine.begin}), [&](View g) { sum += weight * kernels::squared_norm(g); });
+  }
   return sum;
 }
 
@@ -645,7 +656,7 @@ std::vector<T> Bundles::collect(const std::string& path, Extent size, Which whic
   for (const Bundle& b : bundles_)
     for (const Segment& s : b.segments) {
       if (s.path != path || memory_->dry() || (!b.kind.trained && which.of != Which::Of::weight)) continue;
-      const Range here = overlap(s.range(), b.counted);
+      const Range here = overlap(s.range(), which.of == Which::Of::gradient ? answered(b, b.keeps_term) : b.counted);
       if (here.size() == 0) continue;
       std::vector<double> unpacked;
       View held = tensor(b, which);
