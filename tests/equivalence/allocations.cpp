@@ -171,6 +171,8 @@ TEST_CASE("steady steps of thread ranks allocate nothing") {
         Cell{Sharding::zero_2, {.data = 2, .tensor = 2, .pipe = 2}, Schedule::gpipe, 2, true, Rule::muon, mixed},
         Cell{Sharding::hpz, {.data = 4, .inner = 2}, Schedule::single, 2, true, Rule::adamw, mixed},
         Cell{Sharding::mics, {.data = 4, .inner = 2, .tensor = 2}, Schedule::single, 1, false, Rule::muon},
+        Cell{Sharding::mics, {.data = 4, .inner = 2, .pipe = 2}, Schedule::gpipe, 2, false, Rule::adamw, mixed, {}, {}, true},
+        Cell{.degrees = {.data = 3, .tensor = 2, .token_split = true}, .micro_batches = 3, .rests = {Tier::device, Tier::host, Tier::disk, Tier::device}, .reproducible = true},
         Cell{Sharding::zero_2,
              {.data = 2, .pipe = 2},
              Schedule::one_forward_one_backward,

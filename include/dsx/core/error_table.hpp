@@ -27,6 +27,8 @@ inline constexpr ErrorEntry error_table[] = {
     {116, "an interleaved schedule of one chunk a stage"},
     {117, "a codec that its site can't serve"},
     {118, "a second copy of packed weights that isn't parts of the first"},
+    {124, "sums by grains meet a state that is cut over other axes first"},
+    {125, "a quantizer beside sums that no layout changes"},
     {201, "a term of a sum (Partial) where a complete value is asked for"},
     {202, "a complete value where a term of a sum (Partial) is asked for"},
     {203, "a column-parallel layer was not given fan_out(value)"},
