@@ -52,12 +52,12 @@ TEST_CASE("what cancels leaves exactly the rest") {
 
 TEST_CASE("a sum is rounded once, to the nearest double and of two to the even one") {
   const double ulp = 0x1p-52;
-  CHECK(sum_of({1, ulp / 2}) == 1);                          // half way: 1 is even
-  CHECK(sum_of({1 + ulp, ulp / 2}) == 1 + 2 * ulp);          // half way: up to the even one
-  CHECK(sum_of({1, ulp / 2, 0x1p-1074}) == 1 + ulp);         // a trace above half way
+  CHECK(sum_of({1, ulp / 2}) == 1);                   // half way: 1 is even
+  CHECK(sum_of({1 + ulp, ulp / 2}) == 1 + 2 * ulp);   // half way: up to the even one
+  CHECK(sum_of({1, ulp / 2, 0x1p-1074}) == 1 + ulp);  // a trace above half way
   CHECK(sum_of({-1, -ulp / 2, -0x1p-1074}) == -1 - ulp);
   CHECK(sum_of({1, ulp / 2, -0x1p-1074}) == 1);
-  std::vector<double> tenths(1'000'000, 0.1);                // 1e6 times what 0.1 is, which lies 5.5e-18 above a tenth
+  std::vector<double> tenths(1'000'000, 0.1);  // 1e6 times what 0.1 is, which lies 5.5e-18 above a tenth
   CHECK(sum_of(tenths) == 100'000);
   CHECK(std::accumulate(tenths.begin(), tenths.end(), 0.0) != 100'000);
 }

@@ -80,7 +80,8 @@ TEST_CASE("with as many tensor ranks, split by tokens or not, the bits don't dep
     const Run one = run_of({Sharding::replicate, {.tensor = 2, .token_split = token_split}, Schedule::single, 8, false, Rule::adamw, f32});
     for (const Sharding s : {Sharding::replicate, Sharding::zero_1, Sharding::zero_3}) {
       equals(one, {s, {.data = 2, .tensor = 2, .token_split = token_split}, Schedule::single, 4, false, Rule::adamw, f32});
-      equals(one, {s, {.data = 2, .tensor = 2, .pipe = 2, .token_split = token_split}, Schedule::one_forward_one_backward, 4, false, Rule::adamw, f32});
+      equals(one,
+             {s, {.data = 2, .tensor = 2, .pipe = 2, .token_split = token_split}, Schedule::one_forward_one_backward, 4, false, Rule::adamw, f32});
     }
   }
 }
@@ -91,16 +92,27 @@ TEST_CASE("wherever gradients and state rest, the bits are those of everything r
     for (const Sharding s : {Sharding::replicate, Sharding::zero_3, Sharding::mics})
       for (const Extent pipe : {1, 2}) {
         const bool near = s == Sharding::mics;
-        equals(one, {s, {.data = 4, .inner = near ? 2U : 1U, .pipe = pipe}, pipe > 1 ? Schedule::gpipe : Schedule::single, 2, false, Rule::adamw,
-                     bf16_over_f32, {tier, tier, tier, tier}});
+        equals(one, {s,
+                     {.data = 4, .inner = near ? 2U : 1U, .pipe = pipe},
+                     pipe > 1 ? Schedule::gpipe : Schedule::single,
+                     2,
+                     false,
+                     Rule::adamw,
+                     bf16_over_f32,
+                     {tier, tier, tier, tier}});
       }
-  equals(one, {.degrees = {.data = 2}, .micro_batches = 4, .rule = Rule::adamw, .elements = bf16_over_f32, .rests = {Tier::device, Tier::host, Tier::device, Tier::device}});
+  equals(one, {.degrees = {.data = 2},
+               .micro_batches = 4,
+               .rule = Rule::adamw,
+               .elements = bf16_over_f32,
+               .rests = {Tier::device, Tier::host, Tier::device, Tier::device}});
 }
 
 TEST_CASE("a run that goes on with other ranks, micro-batches and policies has the bits of one that never stopped" * doctest::test_suite("resume")) {
   const TemporaryFolder folder;
   const Cell four = reproducible({Sharding::zero_3, {.data = 4}, Schedule::single, 2, false, Rule::adamw, bf16_over_f32});
-  const Cell two = reproducible({Sharding::replicate, {.data = 2, .pipe = 2}, Schedule::one_forward_one_backward, 4, true, Rule::adamw, bf16_over_f32});
+  const Cell two =
+      reproducible({Sharding::replicate, {.data = 2, .pipe = 2}, Schedule::one_forward_one_backward, 4, true, Rule::adamw, bf16_over_f32});
   const Run whole = stretch(four, {0, 8}, {}, {}), first = stretch(four, {0, 4}, {}, folder / "four");
   const Run rest = stretch(two, {4, 8}, folder / "four", folder / "eight");
   for (const Run* run : {&whole, &first, &rest}) CHECK_MESSAGE(run->complaints.empty(), text_of(run->complaints));

@@ -68,7 +68,14 @@ auto experts() {
                     Named{"h", Chain{LayerNorm{width}, Head{vocabulary, width}}}};
 }
 auto llama() {
-  return make_qwen2({.vocabulary = vocabulary, .width = width, .heads = 6, .key_value_heads = 3, .head_dim = 4, .layers = 3, .hidden = 21, .tied = true,
+  return make_qwen2({.vocabulary = vocabulary,
+                     .width = width,
+                     .heads = 6,
+                     .key_value_heads = 3,
+                     .head_dim = 4,
+                     .layers = 3,
+                     .hidden = 21,
+                     .tied = true,
                      .attention_dropout = 0.1});
 }
 
@@ -102,24 +109,28 @@ template <class Model>
 Trained train(const Model& model, const Run& run, AnyOptimizer optimizer = AdamW{.rate = 3e-3}) {
   Trained trained;
   const AnyRecipe recipe{run.sharding, OneForwardOneBackward{}, AnyPrecision{toy::GivenElements{run.elements}}, Reproducible{}};
-  launch_threads(run.degrees.ranks(), [&](Session& session) {
-    kernels::use_threads(run.threads);
-    const Mesh mesh{session, run.degrees};
-    const Extent data = run.degrees.data, micro_batches = 8 / data;
-    Weights weights{mesh, model, recipe};
-    Trainer trainer{weights, optimizer, TokenLoss{.chunk = 16}, {.micro_batches = micro_batches, .rows = length * run.repeats, .clip = 0.5, .seed = 2}};
-    for (Extent step = 0; step < 4; ++step) {
-      std::vector<MicroBatch> batches;
-      for (Extent j = 0; j < micro_batches; ++j) batches.push_back(sequence(step, j * data + mesh.coordinate(Axes::data), run.repeats));
-      const Verdict v = trainer.step(batches);
-      if (session.is_root()) trained.losses.push_back(v.loss), trained.norms.push_back(v.squared_norm);
-    }
-    const auto note = [&](std::vector<double> values) {
-      if (session.is_root()) trained.tensors.push_back(std::move(values));
-    };
-    for (const ParameterRecord& r : weights.records()) note(weights.template weight<double>(r.path));
-    for (const ParameterRecord& r : weights.buffers()) note(weights.template buffer<double>(r.path));
-  }, {.time_limit = std::chrono::seconds{60}});
+  launch_threads(
+      run.degrees.ranks(),
+      [&](Session& session) {
+        kernels::use_threads(run.threads);
+        const Mesh mesh{session, run.degrees};
+        const Extent data = run.degrees.data, micro_batches = 8 / data;
+        Weights weights{mesh, model, recipe};
+        Trainer trainer{
+            weights, optimizer, TokenLoss{.chunk = 16}, {.micro_batches = micro_batches, .rows = length * run.repeats, .clip = 0.5, .seed = 2}};
+        for (Extent step = 0; step < 4; ++step) {
+          std::vector<MicroBatch> batches;
+          for (Extent j = 0; j < micro_batches; ++j) batches.push_back(sequence(step, j * data + mesh.coordinate(Axes::data), run.repeats));
+          const Verdict v = trainer.step(batches);
+          if (session.is_root()) trained.losses.push_back(v.loss), trained.norms.push_back(v.squared_norm);
+        }
+        const auto note = [&](std::vector<double> values) {
+          if (session.is_root()) trained.tensors.push_back(std::move(values));
+        };
+        for (const ParameterRecord& r : weights.records()) note(weights.template weight<double>(r.path));
+        for (const ParameterRecord& r : weights.buffers()) note(weights.template buffer<double>(r.path));
+      },
+      {.time_limit = std::chrono::seconds{60}});
   return trained;
 }
 
@@ -142,13 +153,14 @@ TEST_CASE("a Qwen2 has the same bits on every layout of the same grains") { chec
 
 TEST_CASE("with fixed grains the bits don't depend on the number of OpenMP threads") {
   // As large as it takes for each kernel to use its threads.
-  const auto model = Sequential{Named{"e", Embedding{vocabulary, length, 96, 0.1}}, Named{"blocks", Repeat{2, Gpt2Block{LayerNorm{96}, CausalAttention{96, 4, default_deviation, 0.1}, LayerNorm{96}, Mlp{96, 384}, 0.1}}},
-                                Named{"h", Chain{LayerNorm{96}, Head{vocabulary, 96}}}};
+  const auto model = Sequential{
+      Named{"e", Embedding{vocabulary, length, 96, 0.1}},
+      Named{"blocks", Repeat{2, Gpt2Block{LayerNorm{96}, CausalAttention{96, 4, default_deviation, 0.1}, LayerNorm{96}, Mlp{96, 384}, 0.1}}},
+      Named{"h", Chain{LayerNorm{96}, Head{vocabulary, 96}}}};
   for (const Elements& elements : {Elements{}, Elements{Element::bf16, Element::f32, Element::f32}})
     for (const AnyOptimizer& optimizer : {AnyOptimizer{AdamW{.rate = 3e-3}}, AnyOptimizer{Muon{.others = {.rate = 3e-3}}}}) {
       const Trained one = train(model, {.elements = elements, .repeats = 32}, optimizer);
-      for (const Extent threads : {2, 3})
-        CHECK(train(model, {{.data = 2}, ZeRO<2>{}, elements, 32, threads}, optimizer) == one);
+      for (const Extent threads : {2, 3}) CHECK(train(model, {{.data = 2}, ZeRO<2>{}, elements, 32, threads}, optimizer) == one);
     }
   CHECK(train(llama(), {.repeats = 64, .threads = 2}) == train(llama(), {.repeats = 64}));
   CHECK(train(experts(), {.repeats = 64, .threads = 2}) == train(experts(), {.repeats = 64}));

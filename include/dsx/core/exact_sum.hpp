@@ -20,7 +20,7 @@ namespace dsx {
 
 class ExactSum {
  public:
-  static constexpr int limbs = 68;          // of 32 bits each, from the lowest bit of the smallest double up
+  static constexpr int limbs = 68;           // of 32 bits each, from the lowest bit of the smallest double up
   static constexpr int numbers = limbs + 1;  // that stand for a sum between ranks
 
   void add(double x) {

@@ -27,7 +27,10 @@ template <class Weights, class Optimizer, class Objective>
 class Trainer {
  public:
   Trainer(Weights& weights, Optimizer optimizer, Objective objective, TrainerOptions options)
-      : stage_{weights, std::move(objective)}, memory_{&weights.mesh().session().memory}, optimizer_{std::move(optimizer)}, options_{options},
+      : stage_{weights, std::move(objective)},
+        memory_{&weights.mesh().session().memory},
+        optimizer_{std::move(optimizer)},
+        options_{options},
         exact_{weights.fixed_grains()} {
     const auto schedule = weights.recipe().template get<ScheduleSlot>();
     const Mesh& mesh = weights.mesh();

@@ -81,8 +81,8 @@ struct Bundle {
   bool part_touched = false, in_training = false;
   bool publishes_packed = false;  // updated weights are gathered packed into those that rest
   bool unpublished = false;       // and those that rest were given from outside: they aren't what a gather leaves yet
-  bool by_grains = false;            // its gradient is summed by grain_reduction.hpp
-  std::vector<GrainSum> sums{};      // then, while it is trained, one for each of `units`
+  bool by_grains = false;         // its gradient is summed by grain_reduction.hpp
+  std::vector<GrainSum> sums{};   // then, while it is trained, one for each of `units`
   Range resting{}, mine{}, counted{};
 
   Tier tier(Kind kind) const { return rests[std::size_t(kind)]; }

@@ -35,7 +35,10 @@ class Bundles {
  public:
   /// `by_grains`: sums are those of grain_reduction.hpp.
   explicit Bundles(const Mesh& mesh, bool by_grains = false)
-      : mesh_{&mesh}, session_{&mesh.session()}, memory_{&session_->memory}, grains_{by_grains ? std::optional{GrainReduction{mesh}} : std::nullopt} {}
+      : mesh_{&mesh},
+        session_{&mesh.session()},
+        memory_{&session_->memory},
+        grains_{by_grains ? std::optional{GrainReduction{mesh}} : std::nullopt} {}
 
   /// The stages that share a tied parameter; `order` is the same on all of them.
   struct Tie {

@@ -48,9 +48,7 @@ class GrainReduction {
 
   /// Whether there are other ranks, whose leaves come.
   bool travels(const Bundle& b) const { return mesh_->size(ranks_of(b)) > 1; }
-  Lease set_off(const Bundle& b, const View& leaves) const {
-    return travels(b) ? mesh_->along(ranks_of(b)).all_to_all(b.gradient, leaves) : Lease{};
-  }
+  Lease set_off(const Bundle& b, const View& leaves) const { return travels(b) ? mesh_->along(ranks_of(b)).all_to_all(b.gradient, leaves) : Lease{}; }
   void add(Bundle& b, Unit unit, const View& leaves) const {
     const auto use = std::find(b.units.begin(), b.units.end(), unit) - b.units.begin();
     b.sums[Extent(use)].add(*session_, leaves, b.away(Kind::gradients));
@@ -67,7 +65,8 @@ class GrainReduction {
     for (Bundle* b : tied) over_stages(*b);
     for (Bundle& b : bundles)
       if (const Axes copies = copies_of(b); b.kind.trained && mesh_->size(copies) > 1) {
-        open(b, b.reduced, [&](const View& slice) { open(b, b.gradient_part, [&](const View& all) { mesh_->along(copies).all_gather(slice, all).wait(); }); });
+        open(b, b.reduced,
+             [&](const View& slice) { open(b, b.gradient_part, [&](const View& all) { mesh_->along(copies).all_gather(slice, all).wait(); }); });
         b.reduced = b.gradient_part;
       }
   }
