@@ -143,6 +143,14 @@ TEST_CASE("an evaluation gives the same bits on every layout of the same grains"
   }
 }
 
+TEST_CASE("sums by grains are sums: they lie within rounding of the others") {
+  for (const Rule rule : {Rule::sgd, Rule::adamw, Rule::muon})
+    for (const Schedule schedule : {Schedule::single, Schedule::gpipe}) {
+      const Cell c{Sharding::zero_2, {.data = 2, .pipe = schedule == Schedule::gpipe ? 2U : 1U}, schedule, 4, false, rule};
+      CHECK(distance(run_of(c), train(c, recipe_of(c), some_steps)) <= 1e-12);
+    }
+}
+
 TEST_CASE("without fixed grains these layouts part in the last bits, so that equality says something") {
   const Run one = train({.micro_batches = 8, .elements = f32}), eight = train({.degrees = {.data = 8}, .elements = f32});
   CHECK(one.losses[0] == doctest::Approx(eight.losses[0]).epsilon(1e-5));

@@ -149,6 +149,16 @@ void check_layouts(const auto& model) {
 }  // namespace
 
 TEST_CASE("experts, losses of units and buffers have the same bits on every layout of the same grains") { check_layouts(experts()); }
+TEST_CASE("with as many expert ranks, the bits don't depend on data ranks and accumulation") {
+  const auto model = experts();
+  const Trained two = train(model, {.degrees = {.data = 2, .expert = 2}});
+  for (const Extent data : {2, 4, 8})
+    for (const AnySharding& sharding : {AnySharding{Replicate{}}, AnySharding{ZeRO<3>{}}})
+      for (const Extent pipe : {1, 2}) {
+        INFO("data ", data, ", pipe ", pipe);
+        CHECK(train(model, {{.data = data, .pipe = pipe, .expert = 2}, sharding}) == two);
+      }
+}
 TEST_CASE("a Qwen2 has the same bits on every layout of the same grains") { check_layouts(llama()); }
 
 TEST_CASE("with fixed grains the bits don't depend on the number of OpenMP threads") {
