@@ -56,6 +56,7 @@ void train(Options o, const std::string& settings, dsx::Session& session) {
   const std::string names = o.precision == "fp32" ? o.recipe : o.recipe + (o.recipe.empty() ? "" : "+") + o.precision;
   const dsx::AnyRecipe recipe = dsx::choose_recipe(names, o.degrees.pipe);
   dsx::Weights weights{mesh, dsx::make_gpt2(dsx::shape_of(config, o.model.dropout)), recipe, o.feed.seed};
+  o.feed.by_grains = weights.fixed_grains();
   const dsx::CosineRate schedule{o.rate.rate > 0 ? o.rate.rate : dsx::usual_rate(o.optimizer), o.rate.least, o.rate.warmup, o.fit.steps};
   const dsx::Extent rows = dsx::rows_of(o.feed, mesh);
   dsx::Trainer trainer{weights, dsx::optimizer_named(o.optimizer, schedule.rate, o.decay, o.freeze_step), dsx::TokenLoss{},

@@ -64,6 +64,7 @@ inline constexpr RecipeName recipe_names[] = {
     recipe_name<RecomputeOperations>("selective", "norms and elementwise functions are computed again in backward instead of being kept"),
     recipe_name<LocalAttention>("local", "each rank attends to whole sequences"),
     recipe_name<Fast>("fast", "sums are taken as the layout gives them"),
+    recipe_name<Reproducible>("reproducible", "sums are taken by grains: the same bits on any data ranks x micro-batches"),
 };
 
 /// A name for policies of several slots that serve one purpose.

@@ -23,6 +23,8 @@ constexpr std::array libraries{MatmulLibrary::eigen, MatmulLibrary::onednn};
 constexpr std::array libraries{MatmulLibrary::eigen};
 #endif
 
+thread_local bool fixed_products = false;
+
 /// Whether the processor multiplies tiles of bf16 (AMX).
 bool has_amx() {
 #if defined(__x86_64__)
@@ -211,9 +213,12 @@ void check_groups(std::string_view kernel, std::span<const Extent> begin, Extent
 
 std::span<const MatmulLibrary> matmul_libraries() { return libraries; }
 
+FixedProducts::FixedProducts(bool fixed) : before_{fixed_products} { fixed_products = before_ || fixed; }
+FixedProducts::~FixedProducts() { fixed_products = before_; }
+
 MatmulLibrary matmul_library(Element operands) {
   static const std::optional<MatmulLibrary> asked = asked_for();
-  if (operands == Element::f64) return MatmulLibrary::eigen;
+  if (operands == Element::f64 || fixed_products) return MatmulLibrary::eigen;
   if (asked) return *asked;
   static const bool tiles = has_amx();
   return operands == Element::bf16 && tiles ? libraries.back() : MatmulLibrary::eigen;

@@ -6,6 +6,8 @@
 
 #include "cuda/launchers.hpp"
 
+#include <array>
+
 namespace dsx::kernels {
 namespace {
 
@@ -144,6 +146,25 @@ double squared_norm(View x) {
   double sum = 0;
   for (const double part : parts) sum += part;
   return sum;
+}
+
+void add_squares(View x, ExactSum& sum) {
+  on_host("add_squares", {x});
+  constexpr Extent parts = 16;
+  std::array<ExactSum, parts> sums{};
+  dispatch(x.element, [&](auto zero) {
+    using T = decltype(zero);
+    in_parallel(parts, 4 * x.size(), [&](Extent i) {
+      const Range r = share({0, x.size()}, parts, i);
+      ExactSum here;
+      for (Extent e = r.begin; e < r.end; ++e) {
+        const double g = double(x.pointer<T>()[e]);
+        here.add(g * g);
+      }
+      sums[i] = here;
+    });
+  });
+  for (const ExactSum& part : sums) sum.add(part);
 }
 
 bool all_finite(View x) {

@@ -18,15 +18,15 @@ struct Bits {
   bool operator==(const Bits&) const = default;
 };
 
-/// Two steps with dropout on thread ranks.
+/// Two steps with dropout on thread ranks, each with so many micro-batches.
 template <class Recipe>
-Bits bits_of(const Recipe& recipe, const Degrees& degrees) {
+Bits bits_of(const Recipe& recipe, const Degrees& degrees, Extent micro_batches = 2) {
   Bits bits;
   launch_threads(degrees.ranks(), [&](Session& session) {
     const Mesh mesh{session, degrees};
     Weights weights{mesh, make_model(), recipe};
-    const Feed feed{degrees.data, 2};
-    Trainer trainer{weights, AdamW{}, TokenLoss{.chunk = 10}, {.micro_batches = 2, .rows = feed.rows(), .clip = clip, .seed = 5}};
+    const Feed feed{degrees.data, micro_batches};
+    Trainer trainer{weights, AdamW{}, TokenLoss{.chunk = 10}, {.micro_batches = micro_batches, .rows = feed.rows(), .clip = clip, .seed = 5}};
     for (Extent step = 0; step < 2; ++step) {
       const double loss = trainer.step(feed(step, mesh.coordinate(Axes::data))).loss;
       for (const ParameterRecord& r : weights.records()) {

@@ -18,7 +18,9 @@ void summation(const S& policy) {
   const Bits one = bits_of(recipe, {}), two = bits_of(recipe, {.data = 2});
   LAW(bits_of(recipe, {}) == one, "other bits the second time, on one rank");
   LAW(bits_of(recipe, {.data = 2}) == two, "other bits the second time, on two ranks");
-  if (fixed) LAW(one == two, "fixed grains, and yet other bits on two ranks");
+  if (!fixed) return;
+  for (const Extent data : {2, 4})  // four grains each
+    LAW(bits_of(recipe, {.data = data}, 4 / data) == bits_of(recipe, {}, 4), "fixed grains, and yet other bits on ", data, " ranks");
 }
 
 }  // namespace laws

@@ -183,3 +183,13 @@ TEST_CASE("1-bit Adam beside a quantizer of the same sum is refused, and leaves 
   CHECK(session.memory.tally(Category::state).now == before);
   CHECK_NOTHROW((Trainer{weights, AdamW{}, test::NoLoss{}, {}}));
 }
+
+TEST_CASE("1-bit Adam beside sums that no layout changes is refused: dsx-E126") {
+  Session session = Session::dry(0, 4);
+  const Mesh mesh{session, {.data = 4}};
+  Weights weights{mesh, golden_model(), Recipe{Reproducible{}}};
+  CHECK_THROWS_WITH_AS((Trainer{weights, OneBitAdam{.freeze_step = 5}, test::NoLoss{}, {}}),
+                       "dsx-E126: the optimizer sums its momentum of raw.matrix over data in its own way, as 1-bit Adam does, and the summation policy "
+                       "asks for sums that no layout changes",
+                       Error);
+}

@@ -9,6 +9,7 @@
 
 #include "toy_gpt2.hpp"
 
+#include <bit>
 #include <map>
 
 namespace toy {
@@ -27,6 +28,7 @@ struct Cell {
   Elements elements{Element::f64, Element::f64, Element::f64};
   std::array<Tier, kinds> rests{};  // by kind
   Codecs codecs{};
+  bool reproducible = false;
 
   bool resident() const { return rests == std::array<Tier, kinds>{}; }
   Tier tier(Kind kind) const { return rests[Extent(kind)]; }
@@ -59,6 +61,7 @@ inline std::string name_of(const Cell& c) {
   for (const auto& [site, codec] : packed)
     if (codec) text += concat(", ", codec->name(), " at ", site);
   if (c.codecs.feedback) text += " with feedback";
+  if (c.reproducible) text += ", reproducible";
   return text;
 }
 
@@ -166,6 +169,13 @@ inline std::vector<Hop> hops_of(const Degrees& d, Axes axes, Extent elements) {
   return hops;
 }
 
+/// Sums by grains: after m micro-batches of n ranks one waits for each bit of m n; when the last has come there is one.
+inline Extent partial_sums(const Cell& c) {
+  Extent most = 1;
+  for (Extent m = 1; m < c.micro_batches; ++m) most = std::max(most, Extent(std::popcount(m * c.degrees.data)));
+  return most;
+}
+
 struct Bytes {
   Extent weights = 0, gradients = 0, state = 0, gathered = 0;
   Extent padding = 0;  // of elements to data x tensor ranks, in elements
@@ -190,8 +200,13 @@ inline Bytes expect_bytes(const Cell& c, Rank rank) {
     if (cut.forward != cut.backward)
       b.weights += packs ? buffer(parts / over(cut.backward) * row, Element::u8) : buffer(k.size() / over(cut.backward), e.value);
     const bool in_parts = over(cut.gradients) > 1, whole = !in_parts || k.units.size() > 1;
-    if (in_parts) b.gradients += buffer(k.size() / over(cut.gradients), e.gradient);
-    if (whole) b.gradients += buffer(k.size(), e.gradient);
+    if (c.reproducible) {
+      b.gradients += k.units.size() * partial_sums(c) * buffer(k.size() / c.degrees.data, e.gradient);
+      if (over(cut.state) < c.degrees.data) b.gradients += buffer(k.size() / over(cut.state), e.gradient);
+    } else {
+      if (in_parts) b.gradients += buffer(k.size() / over(cut.gradients), e.gradient);
+      if (whole) b.gradients += buffer(k.size(), e.gradient);
+    }
     if (publishes || e.master != e.value || c.tier(Kind::state) != c.tier(Kind::weights)) b.state += buffer(k.size() / over(cut.state), e.master);
     const Extent moments = c.rule == Rule::sgd || (c.rule == Rule::muon && !k.matrices.empty()) ? 1 : 2;
     const Extent mine = k.size() / over(cut.state);
@@ -210,7 +225,10 @@ inline Bytes expect_bytes(const Cell& c, Rank rank) {
       if (over(cut.forward) > 1 || away) forward[u] += buffer(k.size(), e.value);
       if (over(cut.backward) > 1 || away || packs) backward[u] += buffer(k.size(), e.value);
       for (auto* direction : {&forward, &backward}) (*direction)[u] += packs ? buffer(parts * row, Element::u8) : 0;
-      if (!whole || c.tier(Kind::gradients) != Tier::device) reduced[u] += buffer(k.size(), e.gradient);
+      if (c.reproducible)
+        reduced[u] += (c.degrees.data > 1 ? 2 : 1) * buffer(k.size(), e.gradient);
+      else if (!whole || c.tier(Kind::gradients) != Tier::device)
+        reduced[u] += buffer(k.size(), e.gradient);
     }
     if (reduction && in_parts) {
       const auto hops = hops_of(c.degrees, cut.gradients, k.size());
@@ -285,7 +303,7 @@ inline Wire expect_wire(const Cell& c, Rank rank, const std::vector<MicroBatch>&
   const auto add = [&](Verb verb, Axes axes, Extent elements, Element e) { wire.add(verb, axes, ranks_over(d, axes), elements, e); };
   const Axes world = Axes::data | Axes::tensor | Axes::pipe;
   add(Verb::all_reduce, Axes::data, 2, Element::f64);  // counts of targets
-  add(Verb::all_reduce, world, 2, Element::f64);       // norm and loss
+  add(Verb::all_reduce, world, c.reproducible ? 2 * (68 + 1) : 2, Element::f64);  // norm and loss, as numbers or in limbs
 
   for (const Class& k : classes_of(c, rank)) {
     const Extent times = c.micro_batches * k.units.size();
@@ -306,18 +324,29 @@ inline Wire expect_wire(const Cell& c, Rank rank, const std::vector<MicroBatch>&
         add(Verb::reduce_scatter, axes, repeated * held, gradient);
       held /= ranks_over(d, axes);
     };
-    scatter(cut.gradients, c.micro_batches);
-    scatter(cut.state - cut.gradients, 1);
     const Axes whole = Axes::data - cut.state;
-    if (reduction) {
-      const Extent mine = held;
-      scatter(whole, 1), held = mine;
-      gathers(whole, 1, ranks_over(d, whole), held, reduction, gradient);
+    if (c.reproducible) {
+      held /= d.data;
+      add(Verb::all_to_all, Axes::data, times * (k.size() - held), gradient);
+      if (c.split() && k.uncut_use) {
+        add(Verb::all_to_all, Axes::tensor, held - held / d.tensor, gradient);
+        add(Verb::all_gather, Axes::tensor, held, gradient);
+      }
+      if (k.on_two_stages) wire.add(Verb::broadcast, Axes::pipe, 2, 2 * held, gradient);  // the sum of each use, from its stage
+      add(Verb::all_gather, whole, k.size() / ranks_over(d, cut.state), gradient);
     } else {
-      add(Verb::all_reduce, whole, held, gradient);
+      scatter(cut.gradients, c.micro_batches);
+      scatter(cut.state - cut.gradients, 1);
+      if (reduction) {
+        const Extent mine = held;
+        scatter(whole, 1), held = mine;
+        gathers(whole, 1, ranks_over(d, whole), held, reduction, gradient);
+      } else {
+        add(Verb::all_reduce, whole, held, gradient);
+      }
+      if (c.split() && k.uncut_use) add(Verb::all_reduce, Axes::tensor, held, gradient);
+      if (k.on_two_stages) wire.add(Verb::all_reduce, Axes::pipe, 2, held, gradient);  // however many stages are between
     }
-    if (c.split() && k.uncut_use) add(Verb::all_reduce, Axes::tensor, held, gradient);
-    if (k.on_two_stages) wire.add(Verb::all_reduce, Axes::pipe, 2, held, gradient);  // however many stages are between
     const Axes published = cut.state - cut.forward;
     gathers(published, 1, ranks_over(d, published), k.size() / forward, gather, value);
     if (c.rule == Rule::muon)

@@ -89,7 +89,8 @@ inline AnyRecipe recipe_of(const Cell& c) {
           AnyOffload{GivenTiers{c.rests}},
           AnyPrecision{GivenElements{c.elements}},
           AnyQuantizer{GivenCodecs{c.codecs}},
-          c.recompute ? AnyRecompute{RecomputeUnits{}} : AnyRecompute{}};
+          c.recompute ? AnyRecompute{RecomputeUnits{}} : AnyRecompute{},
+          c.reproducible ? AnySummation{Reproducible{}} : AnySummation{}};
 }
 
 inline TrainerOptions options_of(const Cell& c) { return {.micro_batches = c.micro_batches, .rows = c.feed().rows(), .clip = clip, .seed = 3}; }

@@ -59,6 +59,24 @@ TEST_CASE("a step's sequences depend on its number, not on ranks and micro-batch
   CHECK(rows_of_step(tokens, {}, 1, 8) != one);
 }
 
+TEST_CASE("by grains, micro-batch j of data rank r holds the same sequences on every layout of as many grains") {
+  const TemporaryFolder folder;
+  const TokenFile tokens = counting(folder, 400);
+  const auto first_rows = [&](Extent data) {
+    std::vector<RowId> rows(4);  // by grain
+    launch_threads(data, [&](Session& session) {
+      const Mesh mesh{session, {.data = data}};
+      Feed feed{tokens, mesh, {.batch = 8, .context = 5, .micro_batches = 4 / data, .by_grains = true}};
+      const auto batches = feed.at(7);
+      for (Extent j = 0; j < batches.size(); ++j) rows[j * data + session.rank()] = batches[j].view(10).row_ids[0];
+    });
+    return rows;
+  };
+  CHECK(first_rows(1) == std::vector<RowId>{0, 10, 20, 30});
+  CHECK(first_rows(2) == first_rows(1));
+  CHECK(first_rows(4) == first_rows(1));
+}
+
 TEST_CASE("windows in order cover the file once, with empty micro-batches at the end") {
   const TemporaryFolder folder;
   const TokenFile tokens = counting(folder, 66);  // 13 windows of 5

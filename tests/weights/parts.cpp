@@ -168,7 +168,7 @@ TEST_CASE("a policy that asks for what isn't provided is refused, not passed ove
   for (const QuantSite site : {QuantSite::rest, QuantSite::cache})
     CHECK(with({site, &block_int8<64>}, false, false) ==
           concat("dsx-E109: the quantizer gives int8 by 64 for branch.up.weight at ", name_of(site), ", where nothing is packed"));
-  CHECK(with({}, true, false) == "dsx-E109: the summation policy asks for fixed grains; sums follow the layout");
+  CHECK(with({}, true, false) == "nothing");
   CHECK(with({}, false, true) == "dsx-E109: the attention exchange cuts sequences; each rank attends to whole ones");
 }
 
@@ -201,6 +201,26 @@ TEST_CASE("a second copy of packed weights that isn't parts of the first is refu
         "dsx-E118: the weights of branch.up.weight are gathered packed, in forward over data and in backward over outer; the second copy is packed "
         "parts of the first: cut it over some of the same axes, inner before outer, or gather exactly");
   CHECK(with(Axes::none, Axes::inner, &block_int8<64>).starts_with("dsx-E118"));
+}
+
+TEST_CASE("a quantizer beside fixed grains is refused at every site that training packs: dsx-E125") {
+  const auto with = [&](Packs packs) { return refusal({}, with_branch(), Recipe{packs, Grains{true}}); };
+  CHECK(with({}) == "nothing");
+  for (const QuantSite site : {QuantSite::gather, QuantSite::reduction, QuantSite::state})
+    CHECK(with({site, &block_int8<64>}) ==
+          concat("dsx-E125: the quantizer gives int8 by 64 for branch.up.weight at ", name_of(site), ", and the summation fixes its grains"));
+}
+
+TEST_CASE("a state that is cut over far ranks first is refused beside fixed grains: dsx-E124") {
+  struct FarFirst {
+    using Slot = ShardingSlot;
+    Residency residency(const ParameterInfo&, const Mesh&) const { return {.state = Axes::outer}; }
+  };
+  const auto model = Sequential{Named{"e", Embedding{vocabulary, length, width}}, Named{"h", Head{vocabulary, width}}};
+  CHECK(refusal({.data = 4, .inner = 2}, model, Recipe{FarFirst{}}) == "nothing");
+  CHECK(refusal({.data = 4, .inner = 4}, model, Recipe{FarFirst{}, Reproducible{}}) == "nothing");
+  CHECK(refusal({.data = 4, .inner = 2}, model, Recipe{FarFirst{}, Reproducible{}}) ==
+        "dsx-E124: sums by grains are taken in slices over data, and state over outer doesn't contain them; cut over inner before outer");
 }
 
 TEST_CASE("axes along which a mesh knows no ranks are refused: dsx-E312") {

@@ -38,6 +38,18 @@ std::span<const MatmulLibrary> matmul_libraries();
 /// processors with AMX, else Eigen. Doubles, groups of rows and whatever oneDNN has no primitive for are always Eigen's.
 MatmulLibrary matmul_library(Element operands);
 
+/// While one made with `true` lives, this thread's products are Eigen's, whose bits don't depend on the number of OpenMP threads.
+class [[nodiscard]] FixedProducts {
+ public:
+  explicit FixedProducts(bool fixed);
+  FixedProducts(const FixedProducts&) = delete;
+  FixedProducts& operator=(const FixedProducts&) = delete;
+  ~FixedProducts();
+
+ private:
+  bool before_;
+};
+
 void each_view(const Matrix& m, auto f) { f(m.view); }
 void each_view(const Epilogue& e, auto f) { f(e.bias_N), f(e.activated_MN); }
 

@@ -7,6 +7,7 @@
 /// `master` and states hold f32 or f64; the gradient may be narrower; `weights`, if it isn't master itself, gets the cast result.
 #pragma once
 
+#include <dsx/core/exact_sum.hpp>
 #include <dsx/tensor/view.hpp>
 
 #include <cmath>
@@ -40,6 +41,8 @@ void step_along(double step, double rate_decay, View master, View direction, Vie
 
 /// The sum of squares, in double, in a fixed order that doesn't depend on threads.
 double squared_norm(View x);
+/// The same sum without rounding but of the squares themselves.
+void add_squares(View x, ExactSum& sum);
 /// Whether every element is finite.
 bool all_finite(View x);
 

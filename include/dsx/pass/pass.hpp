@@ -14,6 +14,7 @@
 #pragma once
 
 #include <dsx/comm/mesh.hpp>
+#include <dsx/core/exact_sum.hpp>
 #include <dsx/pass/distribution.hpp>
 #include <dsx/pass/operation.hpp>
 #include <dsx/pass/parameter.hpp>
@@ -161,6 +162,10 @@ class Pass {
   /// `weight`: one over a count known before the pass. `terms`: the tensor axis where each of its ranks has a term of the sum,
   /// as of a Common value that is split by tokens; none where all hold the whole.
   void add_loss(Node sum, double weight, Axes terms = Axes::none);
+  void count(double term) {
+    loss += term;
+    if (losses) losses->add(term);
+  }
   RandomKey random() { return {key_.seed, key_.step, unit_, ordinal_++}; }
 
   // ---- what the step uses
@@ -188,6 +193,7 @@ class Pass {
   void plan_as(const Pass& twin) { saved.reserve(twin.saved.peak()), window_.plan_as(twin.window_); }
 
   double flops = 0, loss = 0;
+  ExactSum* losses = nullptr;  // where terms of the loss are also added up without rounding
   Stack saved;  // what backward reads
   bool recording;
   const bool training;
@@ -449,7 +455,7 @@ struct Seed : Operation {
   bool counts;  // on this rank: the tensor axis repeats a whole sum
   void forward(Pass& p) const {
     const View s = p.view(sum);
-    const auto count = [&](View v) { dispatch(v.element, [&](auto zero) { p.loss += weight * double(*v.pointer<decltype(zero)>()); }); };
+    const auto count = [&](View v) { dispatch(v.element, [&](auto zero) { p.count(weight * double(*v.pointer<decltype(zero)>())); }); };
     if (counts && !p.replaying()) p.mesh().session().read(s, count);
   }
   void towards_inputs(Pass& p) const {

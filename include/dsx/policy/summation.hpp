@@ -2,7 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /// Decides in which order sums over ranks and micro-batches are taken.
 ///
-///     Recipe{Fast{}}    // the identity: as they come in rank order, the partition left to the layout
+///     Recipe{Fast{}}            // the identity: as they come in rank order, the partition left to the layout
+///     Recipe{Reproducible{}}    // the same bits over any data ranks x micro-batches that make as many grains
 ///
 /// Laws (tests/laws/summation_laws.hpp): it answers the same whenever it is asked; the same program gives the same bits twice; one
 /// that fixes its grains gives them on every layout.
@@ -28,6 +29,15 @@ struct Fast {
   constexpr bool fixed_grains() const { return false; }
 };
 
+/// The same losses, norms and weights to the last bit on every layout of the same grains: micro-batches, of which a step has
+/// (data ranks) x (micro-batches of each). Gradients are summed by one binary tree over the grains' numbers, losses and norms without
+/// rounding (weights/grain_sums.hpp). Micro-batch j of data rank r is grain j x (data ranks) + r: whoever hands micro-batches to a trainer
+/// keeps that order. Over the tensor axis bits are the same for the same degree only.
+struct Reproducible {
+  using Slot = SummationSlot;
+  constexpr bool fixed_grains() const { return true; }
+};
+
 /// Any summation, chosen at run time.
 class AnySummation : public AnyPolicy {
  public:
@@ -41,8 +51,9 @@ class AnySummation : public AnyPolicy {
  private:
   bool fixed_grains_;
 };
-static_assert(Summation<Fast> && Summation<AnySummation>);
+static_assert(Summation<Fast> && Summation<Reproducible> && Summation<AnySummation>);
 
 }  // namespace dsx
 
 // dsx-policy: summation fast Fast{}
+// dsx-policy: summation reproducible Reproducible{}

@@ -28,6 +28,7 @@ struct FeedOptions {
   Extent context = 1;        // tokens of a sequence
   Extent micro_batches = 1;  // of a step, on each data rank
   std::uint64_t seed = 0;
+  bool by_grains = false;  // micro-batch j of data rank r holds the (j x ranks + r)th sequences of a step, not the (r x micro-batches + j)th
 };
 
 /// Tokens of a micro-batch on a data rank: what a trainer plans its memory for. dsx-E308 if the ranks can't share the batch.
@@ -42,8 +43,13 @@ inline Extent rows_of(const FeedOptions& o, const Mesh& mesh) {
 class Feed {
  public:
   Feed(TokenFile tokens, const Mesh& mesh, FeedOptions options)
-      : tokens_{std::move(tokens)}, options_{options}, rows_{rows_of(options, mesh)}, rank_{mesh.coordinate(Axes::data)},
-        window_(options.context + 1), batches_(options.micro_batches) {
+      : tokens_{std::move(tokens)},
+        options_{options},
+        rows_{rows_of(options, mesh)},
+        rank_{mesh.coordinate(Axes::data)},
+        ranks_{mesh.size(Axes::data)},
+        window_(options.context + 1),
+        batches_(options.micro_batches) {
     for (MicroBatch& b : batches_) b.reserve(rows_, rows_ / options.context);
   }
 
@@ -69,7 +75,7 @@ class Feed {
     const Extent each = rows_ / options_.context;
     for (Extent m = 0; m < batches_.size(); ++m) {
       batches_[m].clear();
-      const Extent begin = (rank_ * batches_.size() + m) * each;
+      const Extent begin = (options_.by_grains ? m * ranks_ + rank_ : rank_ * batches_.size() + m) * each;
       for (Extent s = begin; s < std::min(begin + each, sequences); ++s) {
         tokens_.copy(window_of(s).range(), window_);
         const std::span<const int> w{window_};
@@ -80,7 +86,7 @@ class Feed {
 
   TokenFile tokens_;
   FeedOptions options_;
-  Extent rows_, rank_;
+  Extent rows_, rank_, ranks_;
   std::vector<int> window_;
   std::vector<MicroBatch> batches_;
 };

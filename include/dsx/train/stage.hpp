@@ -141,15 +141,15 @@ class Sweep {
   void attend(Attending& attending) {
     for (Flight& f : flights_) f.pass.attending = &attending;
   }
-  /// The losses of this rank's units.
+  /// The losses of this rank's units, also added to `losses` if there is one.
   template <class Weights, class Objective>
-  double forward(Stage<Weights, Objective>& stage, const Batch& batch, const Counts& counts) {
+  double forward(Stage<Weights, Objective>& stage, const Batch& batch, const Counts& counts, ExactSum* losses = nullptr) {
     const OnException abandon{[&] {
       stage.weights().bundles().abandon();
       for (Flight& f : flights_) f.pass.abandon();
     }};
     double loss = 0;
-    for (Flight& f : flights_) stage.forward(f, batch, counts, 0), loss += f.pass.loss;
+    for (Flight& f : flights_) f.pass.losses = losses, stage.forward(f, batch, counts, 0), loss += f.pass.loss;
     for (Flight& f : flights_) f.pass.close();
     return loss;
   }

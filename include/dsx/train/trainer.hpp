@@ -27,7 +27,11 @@ template <class Weights, class Optimizer, class Objective>
 class Trainer {
  public:
   Trainer(Weights& weights, Optimizer optimizer, Objective objective, TrainerOptions options)
-      : stage_{weights, std::move(objective)}, memory_{&weights.mesh().session().memory}, optimizer_{std::move(optimizer)}, options_{options} {
+      : stage_{weights, std::move(objective)},
+        memory_{&weights.mesh().session().memory},
+        optimizer_{std::move(optimizer)},
+        options_{options},
+        exact_{weights.fixed_grains()} {
     const auto schedule = weights.recipe().template get<ScheduleSlot>();
     const Mesh& mesh = weights.mesh();
     const Extent stages = mesh.size(Axes::pipe);
@@ -36,10 +40,13 @@ class Trainer {
     program_ = schedule.program(mesh.coordinate(Axes::pipe), stages, options.micro_batches);
     claim_weights();
     const OnException release{[&] { release_weights(); }};
+    weights.bundles().keep_sums(options.micro_batches);
     for (Extent chunk = 0; chunk < weights.ranges().size(); ++chunk) {
       auto& [lives, flights] = chunks_.emplace_back();
       for (Extent i = 0; i < program_.live(chunk); ++i)
         flights.emplace_back(mesh, lives, PassOptions{weights.elements().value, options.seed, true, weights.activations_rest()}, chunk);
+      if (exact_)
+        for (Flight& f : flights) f.pass.losses = &losses_;
     }
     memory_->dry() ? learn() : rehearse();
   }
@@ -61,10 +68,11 @@ class Trainer {
     const bool dry = memory_->dry();
     if (!dry && batches.size() != options_.micro_batches)
       fail<304>(batches.size(), " micro-batches given to a trainer that was planned for ", options_.micro_batches);
+    const kernels::FixedProducts products{exact_};
     Bundles& bundles = weights().bundles();
     counts_ = reduced_counts(batches);
     if (!(counts_.targets > 0)) fail<304>("no micro-batch of step ", steps_ + 1, " has a counted target, on any rank");
-    loss_ = 0, flops_ = 0;
+    loss_ = 0, losses_ = {}, flops_ = 0;
     bundles.begin_step(steps_ < exact_steps_of(optimizer_));
     // A step after one that threw begins as any other.
     const OnException abandon{[&] { bundles.abandon(), each_flight([](Flight& f) { f.pass.abandon(); }); }};
@@ -88,8 +96,7 @@ class Trainer {
 
   /// One reduction over the world: the global norm, each class counted once, and the loss.
   Verdict verdict() {
-    std::array<double, 2> sums{weights().bundles().squared_norm(), loss_};  // stages and terms add up
-    mesh().world().all_reduce(whole(sums)).wait();
+    const std::array<double, 2> sums = exact_ ? exact_sums() : this->sums();  // stages and terms add up
     Verdict v{.squared_norm = sums[0], .loss = sums[1], .finite = std::isfinite(sums[0]) && std::isfinite(sums[1]), .step = steps_ + 1};
     if (options_.clip > 0) v.scale = std::min(1.0, options_.clip / (std::sqrt(v.squared_norm) + 1e-6));
     return v;
@@ -97,6 +104,7 @@ class Trainer {
 
   void commit(const Verdict& verdict) {
     ++steps_;
+    const kernels::FixedProducts products{exact_};
     update_where_states_rest(mesh().session(), weights().bundles().all(), [&](Bundle& b) { optimizer_.update(b, verdict, mesh()); });
     weights().bundles().publish();
   }
@@ -122,6 +130,9 @@ class Trainer {
       if (b.own_sum && b.codecs.reduction)
         fail<122>("the quantizer packs gradients of ", b.segments.front().path, " as ", b.codecs.reduction->name(), " for their sum over ",
                   to_text(b.summed_whole()), ", but the optimizer sums its momentum over them in its own way, as 1-bit Adam does");
+      if (b.own_sum && exact_)
+        fail<126>("the optimizer sums its momentum of ", b.segments.front().path, " over ", to_text(b.summed_whole()),
+                  " in its own way, as 1-bit Adam does, and the summation policy asks for sums that no layout changes");
       for (const StateSpec& state : optimizer_.states(b.kind)) {
         const Codec* const codec = b.codecs.state;
         b.states.push_back(memory_->keep(Category::state, {codec ? codec->packed_bytes(b.mine.size()) : b.mine.size(), 1},
@@ -135,6 +146,17 @@ class Trainer {
       for (const View& state : b.states) memory_->give_back(Category::state, state, b.tier(Kind::state));
       b.states.clear(), b.squares.clear(), b.loading.clear(), b.own_sum.reset(), b.in_training = false;
     }
+    weights().bundles().give_back_sums();
+  }
+  std::array<double, 2> sums() {
+    std::array<double, 2> sums{weights().bundles().squared_norm(), loss_};
+    mesh().world().all_reduce(whole(sums)).wait();
+    return sums;
+  }
+  std::array<double, 2> exact_sums() {
+    ExactSum norm = weights().bundles().exact_squared_norm();
+    all_reduce_exactly(mesh().world(), norm, losses_);
+    return {norm.value(), losses_.value()};
   }
   static View whole(std::array<double, 2>& sums) { return {sums.data(), {sums.size(), 1}, Element::f64}; }
 
@@ -204,10 +226,12 @@ class Trainer {
   Memory* memory_;
   Optimizer optimizer_;
   TrainerOptions options_;
+  bool exact_;
   Program program_{};
   std::deque<Chunk> chunks_{};
   Counts counts_{};
   double loss_ = 0, flops_ = 0;
+  ExactSum losses_{};
   Extent steps_ = 0;
 };
 
@@ -232,12 +256,19 @@ class Evaluator {
   /// Of losses and of counted targets, over all ranks.
   std::array<double, 2> sums(std::span<const MicroBatch> batches) {
     std::array<double, 2> sums{};
-    const bool dry = memory_->dry();
+    ExactSum losses, targets;
+    const bool dry = memory_->dry(), exact = stage_.weights().fixed_grains();
+    const kernels::FixedProducts products{exact};
     const StackScope scratch{memory_->scratch};
     for (Extent m = 0; m < (dry ? 1 : batches.size()); ++m) {
       const Batch batch = dry ? Batch{.bound = rows_} : batches[m].view(rows_);
-      sums[0] += sweep_.forward(stage_, batch, Counts{1});
+      sums[0] += sweep_.forward(stage_, batch, Counts{1}, exact ? &losses : nullptr);
       if (counts_here_ && !dry) sums[1] += stage_.objective().counts(batch).targets;
+    }
+    if (exact) {
+      targets.add(sums[1]);
+      all_reduce_exactly(stage_.mesh().world(), losses, targets);
+      return {losses.value(), targets.value()};
     }
     stage_.mesh().world().all_reduce({sums.data(), {2, 1}, Element::f64}).wait();
     return sums;

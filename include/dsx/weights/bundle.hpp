@@ -13,6 +13,7 @@
 #include <dsx/policy/precision.hpp>
 #include <dsx/policy/quantizer.hpp>
 #include <dsx/policy/sharding.hpp>
+#include <dsx/weights/grain_sums.hpp>
 #include <dsx/weights/packed.hpp>
 
 #include <array>
@@ -45,6 +46,12 @@ struct Codecs {
   bool feedback = false;  // of the reduction
 };
 
+/// A unit that uses a tied parameter, and the rank of its stage among those that share it.
+struct TieUse {
+  Unit unit;
+  Rank stage;
+};
+
 struct Bundle {
   ParameterInfo kind;  // the class
   Residency where;
@@ -55,6 +62,7 @@ struct Bundle {
   std::vector<Unit> units{};    // on this stage; several where a tie joins them
   Communicator stages{};        // those that share a tied bundle
   Extent tie_order = 0;         // the same on every stage
+  std::vector<TieUse> uses{};   // on all of them, in the order of units
   bool first_stage = true;
   std::array<Tier, kinds> rests{};  // by kind, the tier in which it lies between uses
   Extent size = 0;              // in elements, padded so that data x tensor ranks divide it
@@ -75,6 +83,8 @@ struct Bundle {
   bool part_touched = false, in_training = false;
   bool publishes_packed = false;  // updated weights are gathered packed into those that rest
   bool unpublished = false;       // and those that rest were given from outside: they aren't what a gather leaves yet
+  bool by_grains = false;         // its gradient is summed by grain_reduction.hpp
+  std::vector<GrainSum> sums{};   // then, while it is trained, one for each of `units`
   Range resting{}, mine{}, counted{};
 
   Tier tier(Kind kind) const { return rests[std::size_t(kind)]; }
@@ -89,7 +99,7 @@ struct Bundle {
   View weight_of_state() const { return updated.size() ? updated : slice(); }
   View master() const { return own_master.size() ? own_master : weight_of_state(); }
   /// Its gradient is kept whole from its first to its last use (ties, or nothing cuts it).
-  bool keeps_gradient() const { return gradient_part.size() == 0 || units.size() > 1; }
+  bool keeps_gradient() const { return !by_grains && (gradient_part.size() == 0 || units.size() > 1); }
 };
 
 /// The elements of one parameter in this rank's slice: f(element of the slice, element of the whole parameter).

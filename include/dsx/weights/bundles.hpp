@@ -13,6 +13,7 @@
 #include <dsx/kernels/elementwise.hpp>
 #include <dsx/kernels/optimizer.hpp>
 #include <dsx/weights/bundle.hpp>
+#include <dsx/weights/grain_reduction.hpp>
 #include <dsx/weights/initial.hpp>
 
 #include <array>
@@ -32,13 +33,19 @@ struct Which {
 
 class Bundles {
  public:
-  explicit Bundles(const Mesh& mesh) : mesh_{&mesh}, session_{&mesh.session()}, memory_{&session_->memory} {}
+  /// `by_grains`: sums are those of grain_reduction.hpp.
+  explicit Bundles(const Mesh& mesh, bool by_grains = false)
+      : mesh_{&mesh},
+        session_{&mesh.session()},
+        memory_{&session_->memory},
+        grains_{by_grains ? std::optional{GrainReduction{mesh}} : std::nullopt} {}
 
   /// The stages that share a tied parameter; `order` is the same on all of them.
   struct Tie {
     Communicator stages{};
     bool first_stage = true;
     Extent order = 0;
+    std::vector<TieUse> uses{};
   };
   /// Adds a parameter to its class.
   void add(Unit unit, const std::string& path, const Parameter& p, Axes partial, const Tie& tie, const Elements& elements, auto& sharding,
@@ -55,6 +62,9 @@ class Bundles {
   /// Backward through the unit has ended: its gradients set off.
   void close(Unit);
   void release(Unit);
+  /// A trainer comes with so many micro-batches a step, and goes.
+  void keep_sums(Extent micro_batches);
+  void give_back_sums();
   /// `exact`: or gradients stay terms where the optimizer sums what it makes of them.
   void begin_step(bool exact = true);
   /// Lets go of everything that is under way, after an exception.
@@ -68,6 +78,7 @@ class Bundles {
   /// f(name, view) for all that this rank's reductions owe.
   void each_owed(auto f, bool of_optimizer = true);
   double squared_norm() const;
+  ExactSum exact_squared_norm() const { return grains_->squared_norm(bundles_); }
   /// The path of the first parameter whose gradient on this rank isn't finite; empty if all are.
   std::string first_not_finite() const;
 
@@ -94,6 +105,10 @@ class Bundles {
     std::string path;
     Buffer buffer;
     HeldBuffer held{};
+    View sum{}, leaves_MC{};  // of a step; where sums are taken by grains, each micro-batch's
+    Extent came = 0;
+
+    bool by_grains() const { return leaves_MC.size() > 0; }
   };
   Bundle& find(Unit, const ParameterInfo&, const std::string& tie);
   Range part(const Bundle& b, Axes axes) const { return mesh_->part(axes, b.size); }
@@ -135,6 +150,8 @@ class Bundles {
   std::vector<double> unpacked_state(const Bundle&, Extent state) const;
   void publish_packed(Bundle&, const Communicator&);
   void merge_buffers();
+  void next_leaves(Unit);
+  void sum_leaves(const NamedBuffer&);
   /// Weights travel packed between forward's parts; a second copy is rows of them.
   bool gathers_packed(const Bundle& b) const { return b.codecs.gather && mesh_->size(b.where.forward) > 1; }
   Shape near_shape(const Bundle& b) const {
@@ -154,6 +171,7 @@ class Bundles {
   const Mesh* mesh_;
   Session* session_;
   Memory* memory_;
+  std::optional<GrainReduction> grains_;
   std::deque<Bundle> bundles_{};
   std::deque<NamedBuffer> buffers_{};
   std::vector<Binding> bindings_{};
@@ -168,11 +186,11 @@ inline void Bundles::add(Unit unit, const std::string& path, const Parameter& p,
   const ParameterInfo info{p.tie, p.whole(), p.cut_over(), (p.stack > 1 ? Axes::expert_data : Axes::data) | partial, p.role, p.trained};
   Bundle& bundle = find(unit, info, std::string{p.tie});
   if (bundle.segments.empty()) {
-    bundle.elements = elements;
+    bundle.elements = elements, bundle.by_grains = grains_.has_value();
     bundle.where = sharding.residency(info, *mesh_);
     bundle.codecs = {quantizer.codec(QuantSite::gather, info), quantizer.codec(QuantSite::reduction, info), quantizer.codec(QuantSite::state, info),
                      feedback_of(quantizer, info)};
-    bundle.stages = tie.stages, bundle.first_stage = tie.first_stage, bundle.tie_order = tie.order;
+    bundle.stages = tie.stages, bundle.first_stage = tie.first_stage, bundle.tie_order = tie.order, bundle.uses = tie.uses;
   }
   if (!p.tie.empty() && !bundle.segments.empty()) return;  // another use of the same parameter
   auto& s = bundle.segments.emplace_back(Segment{path, part_on(*mesh_, p), p.init, bundle.size});
@@ -183,7 +201,7 @@ inline void Bundles::add(Unit unit, const std::string& path, const Parameter& p,
 inline void Bundles::add(Unit unit, const std::string& path, const Buffer& b, Element element) {
   NamedBuffer& named = buffers_.emplace_back(NamedBuffer{unit, path, b});
   named.held.value = memory_->keep(Category::state, {1, b.size}, element);
-  named.held.update = memory_->keep(Category::gradients, {1, b.size}, element);
+  named.held.update = named.sum = memory_->keep(Category::gradients, {1, b.size}, element);
   session_->edit(named.held.value, [&](View v) {
     dispatch(v.element, [&](auto zero) { std::fill_n(v.pointer<decltype(zero)>(), v.size(), decltype(zero)(b.start)); });
   });
@@ -219,6 +237,9 @@ inline void Bundles::check(const Bundle& b) const {
     fail<118>("the weights of ", b.segments.front().path, " are gathered packed, in forward over ", to_text(forward), " and in backward over ",
               to_text(backward),
               "; the second copy is packed parts of the first: cut it over some of the same axes, inner before outer, or gather exactly");
+  if (grains_ && !contains_slices(state, b.kind.summed_over - Axes::tensor))
+    fail<124>("sums by grains are taken in slices over ", to_text(b.kind.summed_over - Axes::tensor), ", and state over ", to_text(state),
+              " doesn't contain them; cut over inner before outer");
 }
 
 inline void Bundles::settle(std::uint64_t seed, Extent units) {
@@ -237,7 +258,7 @@ inline void Bundles::settle(std::uint64_t seed, Extent units) {
     if (b.kind.trained) {
       if (b.has_own_master()) b.own_master = memory_->keep(Category::state, {b.mine.size(), 1}, b.elements.master, b.tier(Kind::state));
       const auto keep = [&](Extent size) { return memory_->keep(Category::gradients, {size, 1}, b.elements.gradient, b.tier(Kind::gradients)); };
-      if (mesh_->size(gradients) > 1) b.gradient_part = keep(part(b, gradients).size());
+      if (!grains_ && mesh_->size(gradients) > 1) b.gradient_part = keep(part(b, gradients).size());
       if (b.keeps_gradient()) (b.away(Kind::gradients) ? b.gradient_at_rest : b.gradient) = keep(b.size);
       choose_reductions(b);
     }
@@ -345,6 +366,7 @@ inline void Bundles::round_as_published(Bundle& b) {
 
 inline void Bundles::acquire(Unit unit, Direction direction, std::optional<Unit> next) {
   const bool backward = direction == Direction::backward;
+  if (!backward && grains_) next_leaves(unit);
   fetch(unit, direction, false);
   if (next) {
     fetch(*next, direction, true);
@@ -398,6 +420,13 @@ inline void Bundles::close(Unit unit) {
   Turn& turn = turn_of(unit);
   turn.closed = unit;
   for (Bundle* b : of_unit_[unit]) {
+    if (grains_) {
+      if (!b->kind.trained) continue;
+      zero_untouched(*b, b->gradient);
+      const View leaves = grains_->travels(*b) ? memory_->reducing.take(unit, b->gradient.shape, b->gradient.element) : b->gradient;
+      turn.gradients.push_back({b, leaves, grains_->set_off(*b, leaves)});
+      continue;
+    }
     if (b->units.front() != unit || b->gradient_part.size() == 0) {  // a tie's uses are summed first
       if (b->kind.trained && b->away(Kind::gradients)) session_->move(b->gradient, b->gradient_at_rest);
       continue;
@@ -436,7 +465,7 @@ inline void Bundles::reduced(Turn& turn) {
   for (auto& [b, mine, lease, packed] : turn.gradients) {
     lease.wait();
     if (b->to_part) b->to_part->finish([&](Shape s, Element e) { return memory_->reducing.take(end, s, e); });
-    add_up(*b, mine);
+    grains_ ? grains_->add(*b, *turn.closed, mine) : add_up(*b, mine);
   }
   turn.gradients.clear(), turn.closed.reset();
   memory_->reducing.pop(end, turn.reducing_before);
@@ -482,14 +511,16 @@ inline void Bundles::begin_step(bool exact) {
     b.keeps_term = b.own_sum && !exact;
     b.part_touched = false;
     for (Segment& s : b.segments) s.held.touched = false;
+    for (GrainSum& sum : b.sums) sum.begin();
   }
-  for (NamedBuffer& b : buffers_) b.held.touched = false;
+  for (NamedBuffer& b : buffers_) b.held.touched = false, b.came = 0;
 }
 
 /// Axis by axis: data, then outer, then tensor, then tied stages; never over a union at once, or sharded and replicated runs
 /// would part in the last bit.
 inline void Bundles::finish() {
   for (Turn& turn : turns_) reduced(turn);
+  if (grains_) return grains_->finish(bundles_, tied_);
   for (Bundle& b : bundles_) {
     if (!b.kind.trained) continue;
     const bool in_parts = b.gradient_part.size() != 0;
@@ -551,6 +582,46 @@ inline void Bundles::publish_packed(Bundle& b, const Communicator& ranks) {
   packed_parts::unpack(*session_, codec, packed, b.rest);
 }
 
+inline void Bundles::keep_sums(Extent micro_batches) {
+  if (!grains_) return;
+  for (Bundle& b : bundles_)
+    if (b.kind.trained) grains_->keep(b, micro_batches);
+  for (NamedBuffer& b : buffers_)  // the greatest of all is the same in any order
+    if (b.buffer.merge != Buffer::Merge::max) b.leaves_MC = memory_->keep(Category::gradients, {micro_batches, b.sum.size()}, b.sum.element);
+}
+
+inline void Bundles::give_back_sums() {
+  if (!grains_) return;
+  for (Bundle& b : bundles_) grains_->give_back(b);
+  for (NamedBuffer& b : buffers_)
+    if (b.by_grains()) memory_->give_back(Category::gradients, std::exchange(b.leaves_MC, {})), b.held.update = b.sum;
+}
+
+/// A unit's buffers count each micro-batch by itself.
+inline void Bundles::next_leaves(Unit unit) {
+  for (NamedBuffer& b : buffers_) {
+    if (b.unit != unit || b.came == b.leaves_MC.shape.rows) continue;
+    b.held.update = b.leaves_MC.rows({b.came, b.came + 1}), b.held.touched = true;
+    session_->launch(kernels::zero, b.held.update);
+    ++b.came;
+  }
+}
+
+/// What every micro-batch of every rank has counted, as a tree over their numbers.
+inline void Bundles::sum_leaves(const NamedBuffer& b) {
+  const Communicator& ranks = mesh_->along(mesh_->token_split() ? Axes::data | Axes::tensor : Axes::data);
+  const Extent micro_batches = b.leaves_MC.shape.rows, columns = b.leaves_MC.shape.columns;
+  const ScratchScope scope{*memory_};
+  const View all = memory_->scratch.take({ranks.size() * micro_batches, columns}, b.sum.element);
+  ranks.all_gather(b.leaves_MC, all).wait();
+  const auto add = [&](const View& from, const View& to) { session_->launch(kernels::pass_on, from, Grad{to, true}); };
+  TreeSum tree;
+  for (Extent m = 0; m < micro_batches; ++m)
+    for (Rank r = 0; r < ranks.size(); ++r) tree.add(all.rows({r * micro_batches + m, r * micro_batches + m + 1}), add);
+  tree.fold(add);
+  session_->launch(kernels::copy, tree.at(0), b.sum);
+}
+
 inline void Bundles::merge_buffers() {
   for (NamedBuffer& b : buffers_) {
     const bool maximum = b.buffer.merge == Buffer::Merge::max, touched = std::exchange(b.held.touched, false);
@@ -560,10 +631,14 @@ inline void Bundles::merge_buffers() {
         std::fill_n(v.pointer<T>(), v.size(), maximum ? T(-std::numeric_limits<float>::infinity()) : T(0.0F));
       });
     };
-    if (!touched) session_->launch(prepare, b.held.update);
-    mesh_->along(mesh_->token_split() ? Axes::data | Axes::tensor : Axes::data)
-        .all_reduce(b.held.update, maximum ? Combine::max : Combine::sum)
-        .wait();
+    if (b.by_grains()) {
+      sum_leaves(b);
+    } else {
+      if (!touched) session_->launch(prepare, b.held.update);
+      mesh_->along(mesh_->token_split() ? Axes::data | Axes::tensor : Axes::data)
+          .all_reduce(b.held.update, maximum ? Combine::max : Combine::sum)
+          .wait();
+    }
     const auto merge = [maximum](View value, View update) {
       dispatch(value.element, [&](auto zero) {
         using T = decltype(zero);
@@ -574,7 +649,7 @@ inline void Bundles::merge_buffers() {
         }
       });
     };
-    session_->launch(merge, b.held.value, b.held.update);
+    session_->launch(merge, b.held.value, b.sum);
   }
 }
 

@@ -27,7 +27,7 @@ template <class Model, class Recipe>
 class Weights {
  public:
   Weights(const Mesh& mesh, Model model, Recipe recipe, std::uint64_t seed = 1)
-      : mesh_{&mesh}, model_{std::move(model)}, recipe_{std::move(recipe)}, seed_{seed}, bundles_{mesh} {
+      : mesh_{&mesh}, model_{std::move(model)}, recipe_{std::move(recipe)}, seed_{seed}, bundles_{mesh, fixed_grains()} {
     const Extent stages = mesh.size(Axes::pipe), units = model_.size(), chunks = chunks_of(recipe_.template get<ScheduleSlot>(), stages);
     if (stages * chunks > units)
       fail<303>("the model's ", units, " units can't make ", stages, " pipeline stages", chunks > 1 ? concat(" of ", chunks, " chunks") : "");
@@ -127,6 +127,8 @@ class Weights {
   const Recipe& recipe() const { return recipe_; }
   /// The tier of what passes save for backward.
   Tier activations_rest() const { return recipe_.template get<OffloadSlot>().rests(Kind::activations, {}); }
+  /// Whether sums are taken in grains that no layout changes.
+  bool fixed_grains() const { return recipe_.template get<SummationSlot>().fixed_grains(); }
   Elements elements() const { return recipe_.template get<PrecisionSlot>().elements(); }
   /// The units of each of this stage's chunks.
   const std::vector<Range>& ranges() const { return ranges_; }
@@ -193,12 +195,14 @@ class Weights {
         if (const Codec* codec = quantizer.codec(site, b.kind))
           fail<109>("the quantizer gives ", codec->name(), " for ", b.segments.front().path, " at ", name_of(site), ", where nothing is packed");
       for (const QuantSite site : {QuantSite::gather, QuantSite::reduction, QuantSite::state})
-        if (const Codec* codec = quantizer.codec(site, b.kind); codec && !(codec->known() && codec->block > 0))
+        if (const Codec* codec = quantizer.codec(site, b.kind); codec && fixed_grains())
+          fail<125>("the quantizer gives ", codec->name(), " for ", b.segments.front().path, " at ", name_of(site),
+                    ", and the summation fixes its grains");
+        else if (codec && !(codec->known() && codec->block > 0))
           fail<117>("the quantizer gives ", codec->name(), " for ", b.segments.front().path, " at ", name_of(site),
                     ", where codes of 8 or 4 bits in blocks are packed: give it block_int8 or block_int4",
                     site == QuantSite::reduction ? "; signs under one scale travel by an optimizer's own reduction" : "");
     }
-    if (recipe_.template get<SummationSlot>().fixed_grains()) fail<109>("the summation policy asks for fixed grains; sums follow the layout");
     if (recipe_.template get<AttentionSlot>().cuts_sequences()) fail<109>("the attention exchange cuts sequences; each rank attends to whole ones");
   }
   /// Chunks of the whole model.
@@ -215,9 +219,18 @@ class Weights {
     for (const ParameterRecord& r : records_) {
       const auto stages = stages_of(r.path);
       const bool shared = stages.size() > 1;
-      ties.push_back({shared ? mesh_->stages(stages) : Communicator{}, !shared || stages.front() == mesh_->coordinate(Axes::pipe), ties.size()});
+      ties.push_back({shared ? mesh_->stages(stages) : Communicator{}, !shared || stages.front() == mesh_->coordinate(Axes::pipe), ties.size(),
+                      shared ? uses_on(stages, r.path) : std::vector<TieUse>{}});
     }
     return ties;
+  }
+  std::vector<TieUse> uses_on(std::vector<Extent> stages, const std::string& path) const {
+    std::sort(stages.begin(), stages.end());
+    std::vector<TieUse> uses;
+    for (const Use& use : uses_)
+      if (use.path == path && (uses.empty() || uses.back().unit != use.unit))
+        uses.push_back({use.unit, Rank(std::find(stages.begin(), stages.end(), stage_of(use.unit)) - stages.begin())});
+    return uses;
   }
   std::vector<Extent> stages_of(const std::string& path) const {
     std::vector<Extent> stages;
