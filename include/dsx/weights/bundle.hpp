@@ -78,7 +78,11 @@ struct Bundle {
   Tier tier(Kind kind) const { return rests[std::size_t(kind)]; }
   bool away(Kind kind) const { return tier(kind) != Tier::device; }
   bool has_own_master() const { return publishes_packed || elements.master != elements.value || tier(Kind::state) != tier(Kind::weights); }
-  Range padding() const { return {segments.back().range().end, size}; }
+  /// Of this rank's slice. It is no state: what asymmetric codes make of its zeros must not change a block's scale.
+  Range padding_of_mine() const {
+    const Range all = overlap({segments.back().range().end, size}, mine);
+    return all.size() ? Range{all.begin - mine.begin, all.end - mine.begin} : Range{};
+  }
   /// This rank's slice of the weights at rest.
   View slice() const { return rest.part({mine.begin - resting.begin, mine.end - resting.begin}); }
   /// Where an update puts new weights.
