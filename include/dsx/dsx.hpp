@@ -19,6 +19,7 @@
 #include <dsx/pipeline/interleaved.hpp>
 #include <dsx/pipeline/one_forward_one_backward.hpp>
 #include <dsx/precision/bf16.hpp>
+#include <dsx/quant/quantize.hpp>
 #include <dsx/sharding/hpz.hpp>
 #include <dsx/sharding/mics.hpp>
 #include <dsx/sharding/zero.hpp>

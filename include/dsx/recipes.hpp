@@ -14,6 +14,7 @@
 #include <dsx/pipeline/one_forward_one_backward.hpp>
 #include <dsx/policy/recipe.hpp>
 #include <dsx/precision/bf16.hpp>
+#include <dsx/quant/quantize.hpp>
 #include <dsx/sharding/hpz.hpp>
 #include <dsx/sharding/mics.hpp>
 #include <dsx/sharding/zero.hpp>
@@ -56,6 +57,12 @@ inline constexpr RecipeName recipe_names[] = {
     recipe_name<Rest<Activations>, Tier::disk>("disk_activations", "what backward reads rests in a file until then"),
     recipe_name<Rest<OptimizerState, Gradients, Parameters, Activations>, Tier::disk>("disk", "everything rests in a file among temporary ones"),
     recipe_name<FullPrecision>("full", "nothing is packed, at rest or on its way"),
+    recipe_name<Quantize<At<BlockInt8<256>, QuantSite::gather>>>("qwz", "qwZ: gathered weights travel in 8 bits"),
+    recipe_name<Quantize<At<BlockInt8<256>, QuantSite::reduction>>>("qgz", "qgZ: gradients travel to their sums in 8 bits, in two hops"),
+    recipe_name<Quantize<At<BlockInt4<32>, QuantSite::reduction>>, true>("qgz_int4", "qgZ in 4 bits; what that loses is added to the next gradient"),
+    recipe_name<Quantize<At<BlockInt8<256>, QuantSite::gather>, At<BlockInt4<32>, QuantSite::reduction>>, true>(
+        "zeropp", "ZeRO++: weights travel in 8 bits, gradients in 4 (beside hpz)"),
+    recipe_name<Quantize<At<BlockInt8<256>, QuantSite::state>>>("adam8bit", "moments rest in 8 bits and are unpacked for their update"),
     recipe_name<Fp32>("fp32", "values, weights and gradients in fp32"),
     recipe_name<Fp64>("fp64", "values, weights and gradients in double: for proofs"),
     recipe_name<Bf16>("bf16", "values and weights in bfloat16, master weights and gradients in fp32"),

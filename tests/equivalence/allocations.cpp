@@ -199,6 +199,20 @@ TEST_CASE("steady steps of 1-bit Adam allocate nothing") {
     }
 }
 
+TEST_CASE("steady steps that pack weights, gradients and state allocate nothing") {
+  const Codecs codecs{&block_int8<16>, &block_int4<32>, &block_int8<64, Codes::asymmetric>, true};
+  const Elements single{}, mixed = Bf16{}.elements();
+  for (Cell c :
+       {Cell{Sharding::replicate, {.data = 2}, Schedule::single, 2, false, Rule::sgd, single},
+        Cell{Sharding::zero_1, {.data = 2, .pipe = 2}, Schedule::one_forward_one_backward, 2, false, Rule::adamw, mixed},
+        Cell{Sharding::hpz, {.data = 4, .inner = 2}, Schedule::single, 2, true, Rule::adamw, mixed},
+        Cell{Sharding::mics, {.data = 4, .inner = 2}, Schedule::single, 1, false, Rule::muon, single},
+        Cell{Sharding::zero_3, {.data = 2}, Schedule::single, 2, false, Rule::adamw, single, {Tier::host, Tier::disk, Tier::disk, Tier::disk}}}) {
+    c.codecs = codecs;
+    CHECK_MESSAGE(of_cell(c) == 0, name_of(c));
+  }
+}
+
 TEST_CASE("steady steps that play operations again allocate nothing") {
   const Cell c{Sharding::zero_3, {.data = 2, .tensor = 2, .pipe = 2, .token_split = true}, Schedule::one_forward_one_backward, 2, false, Rule::adamw};
   AnyPolicies policies{};

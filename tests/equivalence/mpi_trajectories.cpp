@@ -6,7 +6,11 @@
 // timeout: 300
 #include "support/runs.hpp"
 
+#include <dsx/train/checkpoint.hpp>
+
 #include <doctest/doctest.h>
+
+#include <unistd.h>
 
 using namespace toy;
 
@@ -54,6 +58,46 @@ TEST_CASE("MPI processes in a pipeline, near and far, and with Muon equal one ra
   equals_one_rank({Sharding::zero_1, {.data = n / 2, .pipe = 2}, Schedule::one_forward_one_backward, 2, true, Rule::muon});
   equals_one_rank({Sharding::mics, {.data = n, .inner = 2}, Schedule::single, 2, false, Rule::muon});
   equals_one_rank({Sharding::hpz, {.data = n, .inner = 2}, Schedule::single, 2, false, Rule::adamw});
+}
+
+TEST_CASE("MPI processes that pack weights, gradients and state equal threads, and what they owe comes back from a checkpoint") {
+  const Extent n = world()->size();
+  for (Cell c : {Cell{Sharding::zero_3, {.data = n, .inner = 2}, Schedule::single, 2, false, Rule::adamw},
+                 Cell{Sharding::mics, {.data = n, .inner = 2}, Schedule::single, 1, false, Rule::sgd},
+                 Cell{Sharding::zero_1, {.data = n / 2, .pipe = 2}, Schedule::one_forward_one_backward, 2, false, Rule::adamw}}) {
+    c.codecs = {&block_int8<16>, &block_int4<32>, &block_int8<32>, true};
+    Session session{checked(world())};
+    Run run;
+    Complaints complaints;
+    train_rank(session, c, recipe_of(c), 6, run, complaints, nullptr);
+    const auto wrong = complaints.take();
+    CHECK_MESSAGE(wrong.empty(), name_of(c) << text_of(wrong));
+
+    const Mesh mesh{session, c.degrees};
+    const auto folder = std::filesystem::temp_directory_path() / concat("dsx_packed_", n, "_", getppid());
+    const auto owed_of = [](auto& weights) {
+      std::vector<double> all;
+      weights.bundles().each_owed([&](const std::string&, const View& v) { all.insert(all.end(), v.as<double>().begin(), v.as<double>().end()); });
+      return all;
+    };
+    std::vector<double> owed;
+    {
+      Weights weights{mesh, make_model(), recipe_of(c)};
+      Trainer trainer{weights, optimizer_of(c.rule), TokenLoss{.chunk = 10}, options_of(c)};
+      for (Extent step = 0; step < 2; ++step) trainer.step(c.feed()(step, mesh.coordinate(Axes::data)));
+      save(folder, trainer);
+      owed = owed_of(weights);
+    }
+    Weights weights{mesh, make_model(), recipe_of(c)};
+    Trainer trainer{weights, optimizer_of(c.rule), TokenLoss{.chunk = 10}, options_of(c)};
+    (void)load(folder, trainer);
+    CHECK_MESSAGE(owed_of(weights) == owed, name_of(c));
+    mesh.world().barrier();
+    if (!session.is_root()) continue;
+    std::filesystem::remove_all(folder);
+    const double off = distance(run, train(c, recipe_of(c), 6));
+    CHECK_MESSAGE(off <= 1e-10, name_of(c) << " lies " << off << " from threads");
+  }
 }
 
 TEST_CASE("MPI processes whose memory rests on the host or in files equal one rank") {

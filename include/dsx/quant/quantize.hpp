@@ -3,7 +3,7 @@
 /// Quantizers that pack by blocks, each format at the sites that are named.
 ///
 ///     Recipe{ZeRO<3>{}, Quantize<At<BlockInt8<256>, QuantSite::gather>>{}}                             // qwZ of ZeRO++
-///     Recipe{ZeRO<3>{}, Quantize<At<BlockInt4<128>, QuantSite::reduction>>{.error_feedback = true}}    // qgZ
+///     Recipe{ZeRO<3>{}, Quantize<At<BlockInt4<32>, QuantSite::reduction>>{.error_feedback = true}}     // qgZ
 ///     Recipe{Quantize<At<BlockInt8<256>, QuantSite::state>>{}}                                         // AdamW in 8 bits
 #pragma once
 

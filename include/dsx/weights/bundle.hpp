@@ -93,6 +93,11 @@ struct Bundle {
   Range padding() const { return {segments.back().range().end, size}; }
   /// The data ranks that sum a gradient whole, since nothing of the state is cut over them.
   Axes summed_whole() const { return (kind.summed_over - Axes::tensor) - where.state; }
+  /// Of this rank's slice. It is no state: what asymmetric codes make of its zeros must not change a block's scale.
+  Range padding_of_mine() const {
+    const Range all = overlap({segments.back().range().end, size}, mine);
+    return all.size() ? Range{all.begin - mine.begin, all.end - mine.begin} : Range{};
+  }
   /// This rank's slice of the weights at rest.
   View slice() const { return rest.part({mine.begin - resting.begin, mine.end - resting.begin}); }
   /// Where an update puts new weights.

@@ -717,10 +717,11 @@ inline std::vector<double> Bundles::unpacked_state(const Bundle& b, Extent i) co
 inline void Bundles::pack_loaded() {
   for (Bundle& b : bundles_) {
     for (Extent i = 0; i < b.loading.size(); ++i)
-      if (auto& values = b.loading[i]; !values.empty())
-        session_->edit(b.states[i], [&](const View& packed) {
-          pack_state(*b.codecs.state, {values.data(), {values.size(), 1}, Element::f64}, packed, b.squares[i]);
-        });
+      if (auto& values = b.loading[i]; !values.empty()) {
+        const View loaded{values.data(), {values.size(), 1}, Element::f64};
+        kernels::zero(loaded.part(b.padding_of_mine()));
+        session_->edit(b.states[i], [&](const View& packed) { pack_state(*b.codecs.state, loaded, packed, b.squares[i]); });
+      }
     b.loading.clear();
   }
 }

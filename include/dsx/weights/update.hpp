@@ -40,9 +40,7 @@ void with_states(Session& session, Bundle& b, auto& f, Extent i = 0) {
     const Instead unpacked{b.states[i], values};
     with_states(session, b, f, i + 1);
   }
-  // Padding is no state: what asymmetric codes make of its zeros must not change a block's scale.
-  if (const Range padding = overlap(b.padding(), b.mine); padding.size() > 0)
-    session.launch(kernels::zero, values.part({padding.begin - b.mine.begin, padding.end - b.mine.begin}));
+  session.launch(kernels::zero, values.part(b.padding_of_mine()));
   session.launch(pack_state, *b.codecs.state, values, packed, bool(b.squares[i]));
 }
 
