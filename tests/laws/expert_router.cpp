@@ -3,8 +3,8 @@
 /// Dense and routers as a user may write them keep the laws of expert routers, and the laws catch what breaks them.
 #include "expert_router_laws.hpp"
 
-#include <dsx/moe/any_router.hpp>
-#include <dsx/moe/metered.hpp>
+#include <dsx/nn/any_router.hpp>
+#include <dsx/nn/metered.hpp>
 #include <dsx/ops/linear.hpp>
 
 #include <atomic>

@@ -9,8 +9,8 @@
 #pragma once
 
 #include <dsx/models/llama.hpp>
-#include <dsx/moe/any_router.hpp>
 #include <dsx/moe/dropless.hpp>
+#include <dsx/nn/any_router.hpp>
 #include <dsx/nn/experts.hpp>
 #include <dsx/nn/joint_balance.hpp>
 

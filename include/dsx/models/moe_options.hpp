@@ -10,7 +10,7 @@
 
 #include <dsx/core/flag.hpp>
 #include <dsx/models/mixtral.hpp>
-#include <dsx/moe/metered.hpp>
+#include <dsx/nn/metered.hpp>
 
 namespace dsx {
 

@@ -3,7 +3,7 @@
 /// What a router's meter counts: the same in every layout, nothing in evaluations, and what its numbers say.
 #include "support/short_runs.hpp"
 
-#include <dsx/moe/metered.hpp>
+#include <dsx/nn/metered.hpp>
 
 #include <doctest/doctest.h>
 
