@@ -55,8 +55,8 @@ TEST_CASE("loads are those of the whole step in every layout") {
   TrainerPlace place{"train_moe"};
   place.flags.replace(place.flags.find("--layers 1"), 10, "--layers 2");
   const auto one = metrics_of(place, four);
-  for (const char* layout :
-       {"--mesh data=2,tensor=2 --recipe zero2", "--mesh tensor=2,pipe=2,tokens=split --micro-batches 2 --recipe gpipe+recompute"}) {
+  for (const char* layout : {"--mesh data=2,tensor=2 --recipe zero2", "--mesh data=4,expert=2 --recipe zero3",
+                             "--mesh tensor=2,pipe=2,tokens=split --micro-batches 2 --recipe gpipe+recompute"}) {
     const auto many = metrics_of(place, four + layout);
     REQUIRE(many.size() == one.size());
     for (Extent i = 0; i < 3; ++i) {
