@@ -50,3 +50,22 @@ TEST_CASE("a router that doesn't say what it found can't be judged with others: 
   const ShortRun run = short_run(make_joint_mixtral(shape, Silent{width, 1}, 1), {});
   CHECK(run.thrown.find("dsx-E334: layers are judged together over 1 experts, and a router gives the probabilities of 0") != std::string::npos);
 }
+
+TEST_CASE("an evaluation of routers judged together is that without them, across stages too") {
+  const Dropless<2> router{.width = width, .experts = 4};
+  const auto loss = [](const auto& model, const Layout& layout) {
+    double found = 0;
+    launch_threads(layout.degrees.ranks(), [&](Session& session) {
+      const Mesh mesh{session, layout.degrees};
+      Weights weights{mesh, model, layout.recipe()};
+      Evaluator evaluator{weights, TokenLoss{}, length};
+      const double here = evaluator.loss(batches_of(layout, mesh, 0));
+      if (session.is_root()) found = here;
+    });
+    return found;
+  };
+  const double plain = loss(make_mixtral(shape, router), {});
+  CHECK(plain > 1);
+  const Layout layouts[] = {{}, {.degrees = {.pipe = 2}, .schedule = GPipe{}}, {.degrees = {.tensor = 2, .pipe = 2, .token_split = true}}};
+  for (const Layout& layout : layouts) CHECK(std::abs(loss(make_joint_mixtral(shape, router, 5), layout) - plain) <= 1e-12);
+}
