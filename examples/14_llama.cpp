@@ -1,6 +1,6 @@
 // SPDX-FileCopyrightText: dsx contributors
 // SPDX-License-Identifier: Apache-2.0
-/// A Llama or Qwen2 of Hugging Face, read from its folder (one file or shards), and what it makes of a prompt.
+/// A Llama, Qwen2 or Mixtral of Hugging Face, read from its folder (one file or shards), and how it goes on with a prompt.
 // run: @source@/tests/golden/llama_tiny 11 45 7
 // expect: llama: 3 layers of width 48, 6 query heads on 2 keys, 82\.8 k parameters
 // expect: (\d+ ){12}
@@ -11,7 +11,7 @@
 
 /// Text if the folder has a tokenizer, else tokens by number.
 void continue_prompt(auto& generator, const std::filesystem::path& folder, const std::vector<std::string>& words) {
-  const dsx::Decoding how{.temperature = 0.7, .top_p = 0.9, .seed = 7};
+  const dsx::Decoding how{.temperature = 0, .ends = dsx::read_end_tokens(folder)};
   if (std::filesystem::exists(folder / "tokenizer.json")) {
     const auto tokenizer = dsx::Tokenizer::load(folder);
     std::string prompt;
@@ -41,9 +41,9 @@ int main(int argc, char** argv) {
       dsx::Generator generator{weights, {.length = length, .vocabulary = config.vocab_size}};
       continue_prompt(generator, folder, {argv + 2, argv + argc});
     };
-    if (config.family == dsx::LlamaConfig::Family::llama)
-      run("llama", dsx::make_llama(dsx::shape_of(config)));
-    else
-      run("qwen2", dsx::make_qwen2(dsx::shape_of(config)));
+    const dsx::LlamaShape shape = dsx::shape_of(config);
+    if (config.family == dsx::LlamaConfig::Family::llama) run("llama", dsx::make_llama(shape));
+    if (config.family == dsx::LlamaConfig::Family::qwen2) run("qwen2", dsx::make_qwen2(shape));
+    if (config.family == dsx::LlamaConfig::Family::mixtral) run("mixtral", dsx::make_mixtral(shape, dsx::router_of(config)));
   });
 }

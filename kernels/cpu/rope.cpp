@@ -27,6 +27,7 @@ void rope_frequencies(const Rope& rope, Extent dim, double* of_pairs) {
   for (Extent pair = 0; pair < dim / 2; ++pair) {
     double& frequency = of_pairs[pair];
     frequency = std::pow(base, -2 * double(pair) / double(dim));
+    if (rope.in_float) frequency = double(1 / float(std::pow(base, 2 * double(pair) / double(dim))));  // rounded twice, as theirs
     double slowed = 0;  // which part of the pair's speed is divided by the factor
     if (rope.scaling == Rope::Scaling::linear) slowed = 1;
     if (rope.scaling == Rope::Scaling::yarn) slowed = (double(pair) - first) / (first == last ? 1e-3 : last - first);

@@ -26,7 +26,7 @@ void BeamSearch::advance(std::span<const std::vector<double>> log_probabilities)
   std::vector<Candidate> all;
   for (Extent b = 0; b < beams_.size(); ++b)
     for (std::size_t t = 0; t < log_probabilities[b].size(); ++t) all.push_back({beams_[b].score + log_probabilities[b][t], b, int(t)});
-  const Extent looked_at = std::min(2 * width_, all.size());
+  const Extent looked_at = std::min(std::max<Extent>(2, 1 + ends_.size()) * width_, all.size());
   const auto better = [](const Candidate& a, const Candidate& b) {
     return a.score != b.score ? a.score > b.score : a.beam != b.beam ? a.beam < b.beam : a.token < b.token;
   };
@@ -37,7 +37,7 @@ void BeamSearch::advance(std::span<const std::vector<double>> log_probabilities)
     const Candidate& c = all[rank];
     Beam beam{beams_[c.beam].tokens, c.score, c.beam};
     beam.tokens.push_back(c.token);
-    if (end_ && c.token == *end_) {
+    if (std::find(ends_.begin(), ends_.end(), c.token) != ends_.end()) {
       if (rank < width_) finish(std::move(beam));
     } else {
       next.push_back(std::move(beam));

@@ -1,6 +1,6 @@
 // SPDX-FileCopyrightText: dsx contributors
 // SPDX-License-Identifier: Apache-2.0
-/// Reading and writing of Hugging Face's Llama and Qwen2 configurations, behind io/hf_llama.hpp.
+/// Reading and writing of Hugging Face's Llama, Qwen2 and Mixtral configurations, behind io/hf_llama.hpp.
 ///
 ///     {"model_type": "llama", "rope_theta": 500000.0, "rope_scaling": {"rope_type": "llama3", "factor": 8.0, ...}, ...}     // the hub
 ///     {"model_type": "llama", "rope_parameters": {"rope_theta": 500000.0, "rope_type": "llama3", "factor": 8.0, ...}, ...}  // transformers 5
@@ -18,7 +18,12 @@ namespace {
 using Family = LlamaConfig::Family;
 using Scaling = Rope::Scaling;
 
-std::string_view name_of_model(Family family) { return family == Family::llama ? "Llama" : "Qwen2"; }
+struct FamilyName {
+  std::string_view type, model;
+};
+constexpr FamilyName family_names[] = {{"llama", "Llama"}, {"qwen2", "Qwen2"}, {"mixtral", "Mixtral"}};  // by Family
+
+std::string_view name_of_model(Family family) { return family_names[std::size_t(family)].model; }
 
 constexpr std::pair<std::string_view, Scaling> scaling_names[] = {
     {"default", Scaling::none}, {"linear", Scaling::linear}, {"dynamic", Scaling::dynamic}, {"yarn", Scaling::yarn}, {"llama3", Scaling::llama3}};
@@ -36,12 +41,13 @@ double yarn_amplitude_of(const Json& rope, double factor) {
   return yarn_amplitude(factor, positive(rope, rope, "mscale", 1)) / yarn_amplitude(factor, positive(rope, rope, "mscale_all_dim", 1));
 }
 
-Rope rope_of(const Json& json, Extent positions) {
+/// `base`: where the file says nothing.
+Rope rope_of(const Json& json, Extent positions, double base) {
   const char* key = given(json, "rope_parameters") ? "rope_parameters" : "rope_scaling";
   const Json inner = given(json, key) ? json[key] : Json::object({});
   if (positive(inner, json, "partial_rotary_factor", 1) != 1) fail<637>(json.where(), " turns only a part of each head; dsx's Llama turns all of it");
   Rope rope = LlamaConfig{}.rope;
-  rope.base = positive(inner, json, "rope_theta", 10000);
+  rope.base = positive(inner, json, "rope_theta", base);
   const std::string type = inner.text("rope_type", inner.text("type", "default"));
   const auto* known = std::find_if(std::begin(scaling_names), std::end(scaling_names), [&](const auto& entry) { return entry.first == type; });
   if (known == std::end(scaling_names))
@@ -98,14 +104,32 @@ void check_groups(const LlamaConfig& c, std::string_view where) {
     fail<330>(where, ": ", c.num_attention_heads, " query heads can't share ", c.num_key_value_heads, " heads of keys and values equally");
 }
 
+void check_choices(const LlamaConfig& c, std::string_view where) {
+  if (c.num_experts_per_tok == 0 || c.num_experts_per_tok > c.num_local_experts)
+    fail<347>(where, ": each token goes to ", c.num_experts_per_tok, " of ", c.num_local_experts, " experts");
+}
+
+void read_experts(LlamaConfig& c, const Json& json) {
+  if (given(json, "sliding_window") && json["sliding_window"].number() < double(c.max_position_embeddings))
+    fail<637>(json["sliding_window"].where(), " is ", json["sliding_window"].dump(), "; dsx's Mixtral attends to all positions");
+  c.num_local_experts = size_at(json, {"num_local_experts", "num_experts"});
+  c.num_experts_per_tok = size_at(json, {"num_experts_per_tok"});
+  check_choices(c, json.where());
+  c.router_aux_loss_coef = real_at(json, "router_aux_loss_coef", c.router_aux_loss_coef, 0, 1e6);
+  c.router_jitter_noise = real_at(json, "router_jitter_noise", 0, 0, 1);
+  c.output_router_logits = json.boolean("output_router_logits", false);
+}
+
 }  // namespace
 
 LlamaConfig parse_llama_config(const Json& json) {
   const std::string type = json.text("model_type", "");
-  if (type != "llama" && type != "qwen2")
-    fail<635>(json.where(), type.empty() ? " has no model_type" : concat(" has the model_type \"", type, '"'), ", neither \"llama\" nor \"qwen2\"");
+  const auto* known = std::find_if(std::begin(family_names), std::end(family_names), [&](const FamilyName& f) { return f.type == type; });
+  if (known == std::end(family_names))
+    fail<635>(json.where(), type.empty() ? " has no model_type" : concat(" has the model_type \"", type, '"'),
+              "; dsx reads \"llama\", \"qwen2\" and \"mixtral\" here");
   LlamaConfig config;
-  config.family = type == "llama" ? Family::llama : Family::qwen2;
+  config.family = Family(known - std::begin(family_names));
   const std::string_view model = name_of_model(config.family);
   for (const char* name : {"attention_bias", "mlp_bias", "use_sliding_window"}) expect(json, name, false, model);
   if (const std::string activation = json.text("hidden_act", "silu"); activation != "silu")
@@ -128,24 +152,36 @@ LlamaConfig parse_llama_config(const Json& json) {
   config.rms_norm_eps = real_at(json, "rms_norm_eps", config.rms_norm_eps, 0, 1);
   config.initializer_range = real_at(json, "initializer_range", config.initializer_range, 0, 1e3);
   config.attention_dropout = real_at(json, "attention_dropout", 0, 0, 1);
-  config.rope = rope_of(json, config.max_position_embeddings);
+  config.rope = rope_of(json, config.max_position_embeddings, config.family == Family::mixtral ? 1e6 : 1e4);
   config.tie_word_embeddings = json.boolean("tie_word_embeddings", false);
   config.dtype = dtype_at(json);
   config.bos_token_id = token_at(json, "bos_token_id");
   config.pad_token_id = token_at(json, "pad_token_id");
   config.eos_token_ids = tokens_at(json, "eos_token_id");
+  if (config.family == Family::mixtral) read_experts(config, json);
   return config;
 }
 
 LlamaConfig read_llama_config(const std::filesystem::path& file) { return parse_llama_config(Json::parse(read_file(file), file.string())); }
 
+std::vector<int> read_end_tokens(const std::filesystem::path& folder) {
+  for (const char* name : {"generation_config.json", "config.json"}) {
+    const std::filesystem::path file = folder / name;
+    if (!std::filesystem::exists(file)) continue;
+    const std::vector<Extent> tokens = tokens_at(Json::parse(read_file(file), file.string()), "eos_token_id");
+    if (!tokens.empty()) return {tokens.begin(), tokens.end()};
+  }
+  return {};
+}
+
 Json llama_config_json(const LlamaConfig& c) {
-  const bool llama = c.family == Family::llama;
+  const bool llama = c.family == Family::llama, qwen2 = c.family == Family::qwen2, mixtral = c.family == Family::mixtral;
   const std::string_view model = name_of_model(c.family);
   check_groups(c, concat("a ", model, " to be written"));
+  if (mixtral) check_choices(c, concat("a ", model, " to be written"));
   const bool usual_dim = c.hidden_size == c.head_dim * c.num_attention_heads;
   // Sorted, and with all that transformers writes for such a model, so that its own file and ours can be compared.
-  std::vector<Json::Member> members{{"architectures", Json::array({llama ? "LlamaForCausalLM" : "Qwen2ForCausalLM"})}};
+  std::vector<Json::Member> members{{"architectures", Json::array({concat(model, "ForCausalLM")})}};
   const auto add = [&](std::string_view key, const Json& value) { members.push_back({std::string{key}, value}); };
   if (llama) add("attention_bias", false);
   add("attention_dropout", c.attention_dropout);
@@ -153,26 +189,30 @@ Json llama_config_json(const LlamaConfig& c) {
   add("dtype", dtype_name(c.dtype, model));
   add("eos_token_id", tokens_json(c.eos_token_ids));
   if (llama || !usual_dim) add("head_dim", c.head_dim);
+  else if (mixtral) add("head_dim", nullptr);
   add("hidden_act", "silu");
   add("hidden_size", c.hidden_size);
   add("initializer_range", c.initializer_range);
   add("intermediate_size", c.intermediate_size);
-  if (!llama) add("layer_types", Json::array(std::vector<Json>(c.num_hidden_layers, Json{"full_attention"})));
+  if (qwen2) add("layer_types", Json::array(std::vector<Json>(c.num_hidden_layers, Json{"full_attention"})));
   add("max_position_embeddings", c.max_position_embeddings);
-  if (!llama) add("max_window_layers", 28);
+  if (qwen2) add("max_window_layers", 28);
   if (llama) add("mlp_bias", false);
-  add("model_type", llama ? "llama" : "qwen2");
+  add("model_type", std::string{family_names[std::size_t(c.family)].type});
   add("num_attention_heads", c.num_attention_heads);
+  if (mixtral) add("num_experts_per_tok", c.num_experts_per_tok);
   add("num_hidden_layers", c.num_hidden_layers);
   add("num_key_value_heads", c.num_key_value_heads);
+  if (mixtral) add("num_local_experts", c.num_local_experts), add("output_router_logits", c.output_router_logits);
   add("pad_token_id", or_null(c.pad_token_id));
   if (llama) add("pretraining_tp", 1);
   add("rms_norm_eps", c.rms_norm_eps);
   add("rope_parameters", rope_json(c.rope));
+  if (mixtral) add("router_aux_loss_coef", c.router_aux_loss_coef), add("router_jitter_noise", c.router_jitter_noise);
   if (!llama) add("sliding_window", nullptr);
   add("tie_word_embeddings", c.tie_word_embeddings);
   add("use_cache", true);
-  if (!llama) add("use_sliding_window", false);
+  if (qwen2) add("use_sliding_window", false);
   add("vocab_size", c.vocab_size);
   return Json::object(members);
 }

@@ -18,6 +18,12 @@ namespace {
 
 const std::chrono::steady_clock::time_point began = std::chrono::steady_clock::now();
 
+/// Key and field.
+void each_member(auto& routing, auto&& f) {
+  f("balance_loss", routing.balance_loss), f("least_load", routing.least_load), f("most_load", routing.most_load);
+  f("load_entropy", routing.load_entropy), f("dropped", routing.dropped);
+}
+
 }  // namespace
 
 double process_seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count(); }
@@ -28,6 +34,7 @@ std::string to_json(const StepRecord& r) {
   for (Json::Member& m : std::vector<Json::Member>{{"learning_rate", r.learning_rate}, {"gradient_norm", r.gradient_norm}, {"clipped", r.clipped},
                                                    {"tokens_per_second", r.tokens_per_second}, {"seconds", r.seconds}, {"peak_bytes", r.peak_bytes}})
     members.push_back(m);
+  if (r.routing) each_member(*r.routing, [&](const char* key, double value) { members.push_back({key, value}); });
   return Json::object(members).dump();
 }
 
@@ -41,6 +48,7 @@ std::vector<StepRecord> read_metrics(const std::filesystem::path& file) {
     if (line.contains("validation_loss")) r.validation_loss = line["validation_loss"].number();
     r.learning_rate = line["learning_rate"].number(), r.gradient_norm = line["gradient_norm"].number(), r.clipped = line["clipped"].boolean();
     r.tokens_per_second = line["tokens_per_second"].number(), r.seconds = line["seconds"].number(), r.peak_bytes = line["peak_bytes"].extent();
+    if (line.contains("balance_loss")) each_member(r.routing.emplace(), [&](const char* key, double& value) { value = line[key].number(); });
     records.push_back(r);
   }
   return records;

@@ -67,6 +67,9 @@ void Progress::print(bool refreshed) {
   const StepRecord& r = last_;
   std::string line = formatted("step %zu/%zu  loss %.4f", r.step, options_.steps, r.loss);
   if (r.validation_loss) line += formatted("  validation %.4f", *r.validation_loss);
+  if (r.routing)
+    line += formatted("  balance %.3f  loads %.2f to %.2f  dropped %.1f %%", r.routing->balance_loss, r.routing->least_load, r.routing->most_load,
+                      100 * r.routing->dropped);
   // Time left by the pace of this process, which may have resumed.
   const double pace = r.step > first_.step ? (r.seconds - first_.seconds) / double(r.step - first_.step) : r.seconds;
   const double left = pace * double(options_.steps - std::min(options_.steps, r.step));

@@ -51,6 +51,14 @@ void expand_into(std::vector<WeightName>& all, std::span<const WeightName> names
   }
 }
 
+/// A number in brackets at the end of our name is that of a matrix.
+void take_matrix(WeightName& name) {
+  if (!name.ours.ends_with(']')) return;
+  const std::size_t at = name.ours.rfind('[');
+  name.matrix = std::stoi(name.ours.substr(at + 1));
+  name.ours.erase(at);
+}
+
 /// {x} of the pattern takes any number.
 bool matches(std::string_view pattern, std::string_view text) {
   while (!pattern.empty()) {
@@ -82,6 +90,7 @@ std::vector<WeightName> expand(std::span<const NamePattern> table, std::span<con
       fail<629>("\"", pattern.ours, "\" and \"", pattern.theirs, "\" hold an index that is not given");
   }
   expand_into(all, names, indices);
+  for (WeightName& name : all) take_matrix(name);
   return all;
 }
 

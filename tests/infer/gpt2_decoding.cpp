@@ -138,12 +138,26 @@ TEST_CASE("the end of a sequence stops it and lets the others go on") {
   Tiny tiny{session, {.sequences = 2}};
   const auto whole = tiny.generator.generate(prompts(), 10, greedy);
   Decoding how = greedy;
-  how.end = whole[0][3];
+  how.ends = {whole[0][3]};
   const auto ended = tiny.generator.generate(prompts(), 10, how);
-  const auto first = std::find(whole[0].begin(), whole[0].end(), *how.end);
+  const auto first = std::find(whole[0].begin(), whole[0].end(), how.ends[0]);
   CHECK(ended[0] == std::vector<int>(whole[0].begin(), first + 1));
-  const auto other = std::find(whole[1].begin(), whole[1].end(), *how.end);
+  const auto other = std::find(whole[1].begin(), whole[1].end(), how.ends[0]);
   CHECK(ended[1] == std::vector<int>(whole[1].begin(), other == whole[1].end() ? other : other + 1));
+}
+
+TEST_CASE("any of several tokens ends a sequence") {
+  Session session{self_transport()};
+  Tiny tiny{session, {.sequences = 2}};
+  const auto whole = tiny.generator.generate(prompts(), 10, greedy);
+  Decoding how = greedy;
+  how.ends = {whole[0][6], whole[1][4]};
+  const auto ended = tiny.generator.generate(prompts(), 10, how);
+  for (Extent s = 0; s < 2; ++s) {
+    const auto first = std::find_if(whole[s].begin(), whole[s].end(), [&](int token) { return how.is_end(token); });
+    REQUIRE(first != whole[s].end());
+    CHECK(ended[s] == std::vector<int>(whole[s].begin(), first + 1));
+  }
 }
 
 TEST_CASE("every layout of ranks generates the same tokens") {

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: dsx contributors
 // SPDX-License-Identifier: Apache-2.0
 // labels: gold
-/// Generation by the small Llama and Qwen2 of tests/golden: Hugging Face's tokens, with a cache of turned keys and by whole passes, on every
+/// Generation by the small Llama, Qwen2 and Mixtral of tests/golden: Hugging Face's tokens, with a cache of turned keys and by whole passes, on every
 /// layout of ranks.
 #include "support/stored.hpp"
 
@@ -21,11 +21,10 @@ namespace {
 using Texts = std::vector<std::vector<int>>;
 
 template <class Model>
-Model make(const LlamaShape& shape) {
-  if constexpr (std::same_as<Model, Llama>)
-    return make_llama(shape);
-  else
-    return make_qwen2(shape);
+Model make(const LlamaConfig& config) {
+  if constexpr (std::same_as<Model, Llama>) return make_llama(shape_of(config));
+  else if constexpr (std::same_as<Model, Qwen2>) return make_qwen2(shape_of(config));
+  else return make_mixtral(shape_of(config), Dropless<2>{.width = config.hidden_size, .experts = config.num_local_experts});
 }
 
 /// A golden model with a generator, on one rank of any mesh.
@@ -39,7 +38,7 @@ struct Tiny {
   Tiny(const std::string& folder, Session& session, bool cached, Degrees degrees = {}, std::string_view recipe = "")
       : mesh{session, degrees},
         config{read_llama_config(test::golden(folder + "/config.json"))},
-        weights{mesh, make<Model>(shape_of(config)), choose_recipe(recipe, degrees.pipe)},
+        weights{mesh, make<Model>(config), choose_recipe(recipe, degrees.pipe)},
         generator{weights, {.sequences = 2, .length = config.max_position_embeddings, .vocabulary = config.vocab_size, .cached = cached}} {
     load_llama(test::golden(folder), weights);
   }
@@ -90,19 +89,26 @@ void check_layouts(const std::string& folder) {
   }
 }
 
+template <class Model>
+void check_cache(const std::string& folder) {
+  const Answers answers{folder};
+  const Decoding how{.temperature = 0.9, .top_k = 50, .top_p = 0.95, .seed = 11};
+  Session one{self_transport()}, two{self_transport()};
+  Tiny<Model> cached{folder, one, true}, whole{folder, two, false};
+  CHECK(cached.generator.generate(answers.prompts, 20, how) == whole.generator.generate(answers.prompts, 20, how));
+  CHECK(cached.generator.search(answers.prompts[0], 6, {.beams = 2}).tokens == whole.generator.search(answers.prompts[0], 6, {.beams = 2}).tokens);
+}
+
 }  // namespace
 
 TEST_CASE("Llama's greedy tokens are Hugging Face's, with a cache and without one") { check_tokens<Llama>("llama_tiny"); }
 TEST_CASE("Qwen2's greedy tokens are Hugging Face's, with a cache and without one") { check_tokens<Qwen2>("qwen2_tiny"); }
 
+TEST_CASE("Mixtral's greedy tokens are Hugging Face's, with a cache and without one") { check_tokens<Mixtral>("mixtral_tiny"); }
+
+TEST_CASE("every layout of ranks generates Mixtral's tokens") { check_layouts<Mixtral>("mixtral_tiny"); }
 TEST_CASE("every layout of ranks generates Llama's tokens") { check_layouts<Llama>("llama_tiny"); }
 TEST_CASE("every layout of ranks generates Qwen2's tokens") { check_layouts<Qwen2>("qwen2_tiny"); }
 
-TEST_CASE("a cache of turned keys changes no sampled token and no beam of Llama") {
-  const Answers answers{"llama_tiny"};
-  const Decoding how{.temperature = 0.9, .top_k = 50, .top_p = 0.95, .seed = 11};
-  Session one{self_transport()}, two{self_transport()};
-  Tiny<Llama> cached{"llama_tiny", one, true}, whole{"llama_tiny", two, false};
-  CHECK(cached.generator.generate(answers.prompts, 20, how) == whole.generator.generate(answers.prompts, 20, how));
-  CHECK(cached.generator.search(answers.prompts[0], 6, {.beams = 2}).tokens == whole.generator.search(answers.prompts[0], 6, {.beams = 2}).tokens);
-}
+TEST_CASE("a cache of turned keys changes no sampled token and no beam of Llama") { check_cache<Llama>("llama_tiny"); }
+TEST_CASE("a cache changes no sampled token and no beam of Mixtral, whose experts meet one token a turn") { check_cache<Mixtral>("mixtral_tiny"); }

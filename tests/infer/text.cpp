@@ -25,7 +25,7 @@ TEST_CASE("text is what a generator's tokens stand for, piece by piece") {
       const std::string text = write_text(generator, tokenizer, prompt, 0, how, [&](std::string_view piece) { shown += piece; });
       const std::vector<std::vector<int>> prompts{*prompt ? tokenizer.encode(prompt) : std::vector{end}};
       Decoding until_end = how;
-      until_end.end = end;
+      until_end.ends = {end};
       std::vector<int> tokens = generator.generate(prompts, 200 - prompts[0].size(), until_end)[0];
       if (tokens.back() == end) ended = true, tokens.pop_back();
       else CHECK(tokens.size() + prompts[0].size() == 200);  // all the room there is
@@ -48,9 +48,9 @@ TEST_CASE("a prompt begins as the tokenizer's template does, and doesn't end as 
   for (const char* prompt : {"", "to be"}) {
     std::vector<std::vector<int>> prompts{tokenizer.encode(prompt)};
     prompts[0].insert(prompts[0].begin(), 3);
-    const Decoding how{.temperature = 1.5, .seed = 2, .end = tokenizer.end_of_text()};
+    const Decoding how{.temperature = 1.5, .seed = 2, .ends = {*tokenizer.end_of_text()}};
     std::vector<int> tokens = generator.generate(prompts, 12, how)[0];
-    if (tokens.back() == how.end) tokens.pop_back();
+    if (how.is_end(tokens.back())) tokens.pop_back();
     CHECK(write_text(generator, tokenizer, prompt, 12, how) == tokenizer.decode(tokens));
   }
 }

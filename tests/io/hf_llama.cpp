@@ -1,6 +1,6 @@
 // SPDX-FileCopyrightText: dsx contributors
 // SPDX-License-Identifier: Apache-2.0
-/// Hugging Face's configurations of Llama and Qwen2: both spellings, every scaling of positions, the refusals, and what transformers wrote
+/// Hugging Face's configurations of Llama, Qwen2 and Mixtral: both spellings, every scaling of positions, the refusals, and what transformers wrote
 /// written again.
 #include "io_support.hpp"
 
@@ -94,6 +94,40 @@ TEST_CASE("configurations of Llama and Qwen2 of transformers 5 are read, and wri
   }
 }
 
+TEST_CASE("a configuration of Mixtral is read in both spellings, and written as transformers does") {
+  const fs::path file = fs::path{DSX_GOLDEN} / "mixtral_tiny" / "config.json";
+  const LlamaConfig config = read_llama_config(file);
+  CHECK(config.family == Family::mixtral);
+  CHECK(config.num_local_experts == 4);
+  CHECK(config.num_experts_per_tok == 2);
+  CHECK(config.router_aux_loss_coef == 0.02);
+  CHECK(config.head_dim == 8);
+  CHECK(config.rope == in_float({.base = 1e6}));
+  const TemporaryFolder folder;
+  write_llama_config(folder / "config.json", config);
+  std::string theirs = read_file(file);
+  const std::string version = "  \"transformers_version\": \"5.24.0\",\n";
+  theirs.erase(theirs.find(version), version.size());
+  CHECK(read_file(folder / "config.json") == theirs);
+
+  const Changes eight{{"model_type", "\"mixtral\""}, {"num_local_experts", "8"},   {"num_experts_per_tok", "2"}, {"rope_theta", "1000000.0"},
+                      {"rope_scaling", "-"},         {"sliding_window", "null"}, {"output_router_logits", "false"}, {"torch_dtype", "\"bfloat16\""}};
+  const LlamaConfig hubs = parse_llama_config(hub(eight));
+  CHECK(hubs.num_local_experts == 8);
+  CHECK(hubs.router_aux_loss_coef == 0.001);
+  CHECK(hubs.dtype == Element::bf16);
+  const auto with = [&](const std::string& key, const std::string& value) {
+    Changes changed = eight;
+    changed.emplace_back(key, value);
+    return changed;
+  };
+  CHECK(parse_llama_config(hub(with("rope_theta", "-"))).rope.base == 1e6);
+  CHECK(refused(with("num_local_experts", "-")).says("dsx-E636: config.json has no num_local_experts"));
+  CHECK(refused(with("num_experts_per_tok", "9")).says("dsx-E347: config.json: each token goes to 9 of 8 experts"));
+  CHECK(refused(with("sliding_window", "4096")) == 637);
+  CHECK(error_of([&] { llama_config_json({.family = Family::mixtral}); }) == 347);
+}
+
 TEST_CASE("a configuration of Llama in the hub's spelling is read") {
   const LlamaConfig config = parse_llama_config(hub());
   CHECK(config.head_dim == 128);
@@ -128,8 +162,9 @@ TEST_CASE("every scaling of rotary positions is read in both spellings, and writ
   }
 }
 
-TEST_CASE("a configuration of neither Llama nor Qwen2 is refused") {
-  CHECK(refused({{"model_type", "\"gpt2\""}}).says("dsx-E635: config.json has the model_type \"gpt2\", neither \"llama\" nor \"qwen2\""));
+TEST_CASE("a configuration of another model than Llama, Qwen2 and Mixtral is refused") {
+  CHECK(refused({{"model_type", "\"gpt2\""}})
+            .says("dsx-E635: config.json has the model_type \"gpt2\"; dsx reads \"llama\", \"qwen2\" and \"mixtral\" here"));
   CHECK(refused({{"model_type", "-"}}) == 635);
 }
 

@@ -3,6 +3,8 @@
 /// Dense and routers as a user may write them keep the laws of expert routers, and the laws catch what breaks them.
 #include "expert_router_laws.hpp"
 
+#include <dsx/nn/any_router.hpp>
+#include <dsx/nn/metered.hpp>
 #include <dsx/ops/linear.hpp>
 
 #include <atomic>
@@ -141,6 +143,11 @@ TEST_CASE("Dropless keeps the laws of expert routers and drops nothing") {
   laws::RoutingLog log;
   laws::route(Dropless<2>{.width = toy::width, .experts = 4}, {.tensor = 2}, log);
   for (const laws::Routed& said : log.real) CHECK(std::count(said.chosen.begin(), said.chosen.end(), Routes::dropped) == 0);
+}
+TEST_CASE("a router chosen at run time, and one with a meter, keep the laws of expert routers") {
+  laws::expert_router(AnyRouter{});
+  laws::expert_router(AnyRouter{.width = toy::width, .experts = 4, .choice = TokenChoice{.choices = 2, .capacity = {0.6, 1}, .renormalised = true}});
+  laws::expert_router(Metered{TopK<2>{.width = toy::width, .experts = 5, .capacity_factor = 0.6, .least_capacity = 1}});
 }
 TEST_CASE("the laws of expert routers catch what breaks them") {
   CHECK(broken_by(Fault::none) == "");

@@ -107,6 +107,7 @@ inline Extent ranks_over(const Degrees& d, Axes axes) {
   Extent n = 1;
   if (within(Axes::outer, axes)) n *= d.data / d.inner;
   if (within(Axes::inner, axes)) n *= d.inner;
+  if (within(Axes::expert_data, axes)) n *= d.data / d.expert;
   if (within(Axes::tensor, axes)) n *= d.tensor;
   if (within(Axes::pipe, axes)) n *= d.pipe;
   return n;
@@ -119,6 +120,8 @@ struct Class {
   bool uncut_use = false;            // its use sees only some tokens where tokens are split
   bool on_two_stages = false;
   std::vector<Extent> matrices{};  // whole
+  bool whole_matrices = false;     // that the tensor axis doesn't cut
+  bool stacked = false;            // over the expert axis: its copies lie along expert_data
   Extent size() const { return elements + padding; }
 };
 inline std::vector<Class> classes_of(const Cell& c, Rank rank) {
@@ -184,13 +187,13 @@ struct Bytes {
 /// in three ways: state that rests elsewhere than the weights has a master of its own; weights off the device are gathered although nothing
 /// cuts them; gradients off it are beside the unit that computes them. What travels packed is there packed too; weights that were
 /// gathered packed into those at rest have a master; what a reduction owes is of its terms' size, in the wide element, with the gradients.
-inline Bytes expect_bytes(const Cell& c, Rank rank) {
+inline Bytes expect_bytes(const Cell& c, Rank rank, const std::vector<Class>& classes) {
   const auto buffer = [](Extent elements, Element e) { return round_up(elements * bytes_of(e), 64); };
   const CutOver cut = cuts_of(c.sharding);
   const auto over = [&](Axes axes) { return ranks_over(c.degrees, axes); };
   Bytes b;
   std::vector<Extent> forward(units), backward(units), reduced(units), arriving(units);  // of each unit while it computes; while its sum is taken
-  for (const Class& k : classes_of(c, rank)) {
+  for (const Class& k : classes) {
     const Elements e = c.elements;
     b.padding += k.padding;
     b.weights += buffer(k.size() / over(cut.forward), e.value);
@@ -293,8 +296,14 @@ struct Wire {
   }
 };
 
+/// What a block's layers move: branches that begin in a fan_out and end in a fan_in, and mixtures, of which each token goes to so many experts.
+struct Branches {
+  Extent plain = 2, mixtures = 0, choices = 0;
+};
+
 /// What a rank moves in one step with the live rows of its micro-batches.
-inline Wire expect_wire(const Cell& c, Rank rank, const std::vector<MicroBatch>& batches) {
+inline Wire expect_wire(const Cell& c, Rank rank, const std::vector<MicroBatch>& batches, const std::vector<Class>& classes,
+                        const Branches& of = {}) {
   const auto& d = c.degrees;
   const auto [value, gradient, master] = c.elements;
   const CutOver cut = cuts_of(c.sharding);
@@ -305,7 +314,9 @@ inline Wire expect_wire(const Cell& c, Rank rank, const std::vector<MicroBatch>&
   add(Verb::all_reduce, Axes::data, 2, Element::f64);  // counts of targets
   add(Verb::all_reduce, world, c.reproducible ? 2 * (68 + 1) : 2, Element::f64);  // norm and loss, as numbers or in limbs
 
-  for (const Class& k : classes_of(c, rank)) {
+  for (const Class& k : classes) {
+    const auto copies = [&k](Axes axes) { return k.stacked && axes == Axes::data ? Axes::expert_data : axes; };
+    const CutOver own{copies(cut.forward), copies(cut.backward), copies(cut.gradients), copies(cut.state)};
     const Extent times = c.micro_batches * k.units.size();
     const Codec *gather = c.codecs.gather, *reduction = c.codecs.reduction;
     /// Of parts that each rank packs alone, or as they are.
@@ -313,8 +324,8 @@ inline Wire expect_wire(const Cell& c, Rank rank, const std::vector<MicroBatch>&
       codec ? add(Verb::all_gather, axes, repeated * parts * codec->packed_bytes(elements / parts), Element::u8)
             : add(Verb::all_gather, axes, repeated * elements, e);
     };
-    const Extent forward = ranks_over(d, cut.forward);
-    for (const Axes axes : {cut.forward, cut.backward}) gathers(axes, times, forward, k.size(), forward > 1 ? gather : nullptr, value);
+    const Extent forward = ranks_over(d, own.forward);
+    for (const Axes axes : {own.forward, own.backward}) gathers(axes, times, forward, k.size(), forward > 1 ? gather : nullptr, value);
     Extent held = k.size();  // elements of the gradient still here
     const auto scatter = [&](Axes axes, Extent repeated) {
       if (reduction)
@@ -324,19 +335,19 @@ inline Wire expect_wire(const Cell& c, Rank rank, const std::vector<MicroBatch>&
         add(Verb::reduce_scatter, axes, repeated * held, gradient);
       held /= ranks_over(d, axes);
     };
-    const Axes whole = Axes::data - cut.state;
+    const Axes data = copies(Axes::data), whole = data - own.state;
     if (c.reproducible) {
-      held /= d.data;
-      add(Verb::all_to_all, Axes::data, times * (k.size() - held), gradient);
+      held /= ranks_over(d, data);
+      add(Verb::all_to_all, data, times * (k.size() - held), gradient);
       if (c.split() && k.uncut_use) {
         add(Verb::all_to_all, Axes::tensor, held - held / d.tensor, gradient);
         add(Verb::all_gather, Axes::tensor, held, gradient);
       }
       if (k.on_two_stages) wire.add(Verb::broadcast, Axes::pipe, 2, 2 * held, gradient);  // the sum of each use, from its stage
-      add(Verb::all_gather, whole, k.size() / ranks_over(d, cut.state), gradient);
+      add(Verb::all_gather, whole, k.size() / ranks_over(d, own.state), gradient);
     } else {
-      scatter(cut.gradients, c.micro_batches);
-      scatter(cut.state - cut.gradients, 1);
+      scatter(own.gradients, c.micro_batches);
+      scatter(own.state - own.gradients, 1);
       if (reduction) {
         const Extent mine = held;
         scatter(whole, 1), held = mine;
@@ -347,17 +358,19 @@ inline Wire expect_wire(const Cell& c, Rank rank, const std::vector<MicroBatch>&
       if (c.split() && k.uncut_use) add(Verb::all_reduce, Axes::tensor, held, gradient);
       if (k.on_two_stages) wire.add(Verb::all_reduce, Axes::pipe, 2, held, gradient);  // however many stages are between
     }
-    const Axes published = cut.state - cut.forward;
+    const Axes published = own.state - own.forward;
     gathers(published, 1, ranks_over(d, published), k.size() / forward, gather, value);
+    const Axes owners = own.state | (k.whole_matrices ? Axes::none : Axes::tensor);
     if (c.rule == Rule::muon)
       for (const Extent whole : k.matrices)
-        for (const Verb verb : {Verb::all_reduce, Verb::broadcast}) add(verb, cut.state | Axes::tensor, whole, master);
+        for (const Verb verb : {Verb::all_reduce, Verb::broadcast}) add(verb, owners, whole, master);
   }
 
-  Extent branches = 0, neighbours = 0;
+  Extent branches = 0, mixtures = 0, neighbours = 0;
   bool first = false, last = false;
   for (const Range chunk : chunks_of(c, stage)) {
-    branches += 2 * overlap(chunk, {1, units - 1}).size();
+    const Extent mine = overlap(chunk, {1, units - 1}).size();
+    branches += of.plain * mine, mixtures += of.mixtures * mine;
     first = first || chunk.begin == 0, last = last || chunk.end == units;
     neighbours += (chunk.begin > 0) + (chunk.end < units);
   }
@@ -371,6 +384,9 @@ inline Wire expect_wire(const Cell& c, Rank rank, const std::vector<MicroBatch>&
     } else {
       add(Verb::all_reduce, Axes::tensor, (fan_ins * plays + fan_outs) * whole, value);
     }
+    // Experts see whole rows, expert by expert; tokens that are split are gathered for them, and their answers' gradients.
+    add(Verb::all_reduce, Axes::tensor, mixtures * (plays + 1) * of.choices * whole, value);
+    if (c.split()) add(Verb::all_gather, Axes::tensor, mixtures * (plays + 1) * whole, value);
     if (last) add(Verb::all_reduce, Axes::tensor, 3 * batch.rows(), wide(value));  // a softmax's maximum, sum and target
     for (const Verb verb : {Verb::send, Verb::receive}) add(verb, Axes::pipe, neighbours * mine, value);
   }

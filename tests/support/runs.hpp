@@ -138,8 +138,8 @@ inline void check_plan(const Memory& real, const Memory& plan, Rank rank, Compla
     }
 }
 /// And against the formula.
-inline void check_bytes(const Cell& c, const Memory& real, Rank rank, Complaints& complaints) {
-  const Bytes expected = expect_bytes(c, rank);
+inline void check_bytes(const Cell& c, const std::vector<Class>& classes, const Memory& real, Rank rank, Complaints& complaints) {
+  const Bytes expected = expect_bytes(c, rank, classes);
   const auto compare = [&](Category k, Tier where, Extent bytes) {
     for (const Tier tier : {Tier::device, Tier::host, Tier::disk})
       if (const Extent peak = real.tally(k, tier).peak, formula = tier == where ? bytes : 0; peak != formula)
@@ -175,6 +175,9 @@ struct Learner {
   AnyOptimizer optimizer;
   bool formulas = true;       // those of formulas.hpp are this model's and its policies'
   bool planned_wire = true;   // a step moves what the plan says; where routes decide, what is dropped doesn't travel
+  bool notes_rows = true;     // in `consumed`
+  std::vector<Class> (*classes)(const Cell&, Rank) = classes_of;  // what formulas know of the model
+  Branches branches{};
 };
 inline Learner<> learner_of(const Cell& c) { return {make_model(), optimizer_of(c.rule)}; }
 
@@ -183,6 +186,7 @@ template <class Recipe, class M>
 void train_rank(Session& session, const Cell& c, const Recipe& recipe, Extent count, Run& run, Complaints& complaints, Consumed* seen,
                 const Learner<M>& learner) {
   const Mesh mesh{session, c.degrees};
+  const std::vector<Class> classes = learner.classes(c, session.rank());
   Weights weights{mesh, learner.model, recipe};
   Trainer trainer{weights, learner.optimizer, TokenLoss{.chunk = 10}, options_of(c)};
 
@@ -201,10 +205,11 @@ void train_rank(Session& session, const Cell& c, const Recipe& recipe, Extent co
     const Verdict v = trainer.step(batches);
     consumed = nullptr;
     const Wire moved = Wire::of(session.traffic);
-    if (learner.formulas) check_wire(moved, expect_wire(c, session.rank(), batches), "the formula", session.rank(), step, complaints);
+    if (learner.formulas)
+      check_wire(moved, expect_wire(c, session.rank(), batches, classes, learner.branches), "the formula", session.rank(), step, complaints);
     if (step % 2 == 0 && c.feed().even() && learner.planned_wire)  // every row is live
       check_wire(moved, planned, "the dry session", session.rank(), step, complaints);
-    if (seen) {
+    if (seen && learner.notes_rows) {
       mesh.world().barrier();
       if (session.is_root()) check_rows(c, *seen, step, complaints);
       mesh.world().barrier();
@@ -214,7 +219,7 @@ void train_rank(Session& session, const Cell& c, const Recipe& recipe, Extent co
   if (const BoundedMemory* device = session.memory.budget(); device && device->taken() < dry.memory.peak_bytes())
     complaints.add("BYTES: rank ", session.rank(), ": ", device->taken(), " bytes of the device are taken, the plan said ", dry.memory.peak_bytes());
   check_plan(session.memory, dry.memory, session.rank(), complaints);
-  if (learner.formulas) check_bytes(c, session.memory, session.rank(), complaints);
+  if (learner.formulas) check_bytes(c, classes, session.memory, session.rank(), complaints);
   for (const ParameterRecord& r : weights.records()) {
     auto w = weights.template weight<double>(r.path);
     if (session.is_root()) run.weights.push_back({r.path, std::move(w)});

@@ -13,20 +13,24 @@ using test::error_of, test::TemporaryFolder;
 
 namespace {
 
-const std::filesystem::path golden = DSX_GOLDEN, llama = golden / "llama_tiny", qwen = golden / "qwen2_tiny";
+const std::filesystem::path golden = DSX_GOLDEN, llama = golden / "llama_tiny", qwen = golden / "qwen2_tiny",
+                            mixtral = golden / "mixtral_tiny";
 const ShardOptions two_shards{.largest = 170'000, .metadata = {{"format", "pt"}}};
 
 /// Loads a folder on a layout and writes it to another.
-void copy_model(const std::filesystem::path& from, const std::filesystem::path& to, Degrees degrees, auto recipe, const ShardOptions& shards = {}) {
+void copy_model(const std::filesystem::path& from, const std::filesystem::path& to, Degrees degrees, auto recipe, const ShardOptions& shards = {},
+                ExpertLayout layout = ExpertLayout::each) {
   launch_threads(degrees.ranks(), [&](Session& session) {
     const Mesh mesh{session, degrees};
     const LlamaConfig config = read_llama_config(from / "config.json");
     const auto copy = [&](auto model) {
       Weights weights{mesh, model, recipe};
       load_llama(from, weights);
-      export_llama(to, weights, config, {}, shards);
+      export_llama(to, weights, config, {}, shards, layout);
     };
-    config.family == LlamaConfig::Family::llama ? copy(make_llama(shape_of(config))) : copy(make_qwen2(shape_of(config)));
+    if (config.family == LlamaConfig::Family::llama) copy(make_llama(shape_of(config)));
+    else if (config.family == LlamaConfig::Family::qwen2) copy(make_qwen2(shape_of(config)));
+    else copy(make_mixtral(shape_of(config), router_of(config)));
   });
 }
 void check_same(const std::filesystem::path& a, const std::filesystem::path& b) {
@@ -80,6 +84,50 @@ TEST_CASE("a Hugging Face Qwen2 goes in and out byte for byte, its head tied") {
   check_same(folder / "two", qwen);
   write_with_head(folder / "other", false);
   CHECK(error_of([&] { copy_model(folder / "other", folder / "out", {}, Recipe{}); }) == 630);
+}
+
+TEST_CASE("a Hugging Face Mixtral goes in and out byte for byte, on any layout, in shards and with a layer's experts in one tensor") {
+  const TemporaryFolder folder;
+  copy_model(mixtral, folder / "one", {}, Recipe{});
+  check_same(folder / "one", mixtral);
+  copy_model(mixtral, folder / "shards", {.data = 2, .tensor = 2}, Recipe{ZeRO<3>{}}, {.largest = 150'000});
+  CHECK(std::filesystem::exists(folder / "shards" / "model-00003-of-00003.safetensors"));
+  copy_model(folder / "shards", folder / "fused", {.tensor = 2, .pipe = 2}, Recipe{GPipe{}}, {}, ExpertLayout::fused);
+  const SafetensorsSet fused{folder / "fused"};
+  CHECK(fused.names().size() == 21);
+  CHECK(fused.entry("model.layers.1.mlp.experts.gate_up_proj").dims == std::vector<Extent>{4, 112, 48});
+  CHECK(fused.entry("model.layers.1.mlp.experts.down_proj").dims == std::vector<Extent>{4, 48, 56});
+  copy_model(folder / "fused", folder / "two", {.tensor = 2}, Recipe{});
+  check_same(folder / "two", mixtral);
+
+  // Expert 2's first matrix stands behind two experts of gates and values, gates before values.
+  const SafetensorsSet each{mixtral};
+  const auto gates = each.bytes("model.layers.1.block_sparse_moe.experts.2.w1.weight");
+  const auto stored = fused.bytes("model.layers.1.mlp.experts.gate_up_proj").subspan(2 * 112 * 48 * 4, gates.size());
+  CHECK(std::equal(gates.begin(), gates.end(), stored.begin(), stored.end()));
+}
+
+TEST_CASE("a Mixtral is held against its file") {
+  Session session{self_transport()};
+  const Mesh mesh{session, {}};
+  const LlamaConfig config = read_llama_config(mixtral / "config.json");
+  Weights more{mesh, make_mixtral(shape_of(config), Dropless<2>{.width = 48, .experts = 6}), Recipe{}};
+  CHECK(error_of([&] { load_llama(mixtral, more); }) == 629);
+  Weights fewer{mesh, make_mixtral(shape_of(config), Dropless<2>{.width = 48, .experts = 3}), Recipe{}};
+  CHECK(error_of([&] { load_llama(mixtral, fewer); }) == 629);
+  Weights dense{mesh, make_llama(shape_of(config)), Recipe{}};
+  CHECK(error_of([&] { load_llama(mixtral, dense); }) == 629);
+}
+
+TEST_CASE("the tokens that end a text are read from the generation's configuration, else from the model's") {
+  const TemporaryFolder folder;
+  CHECK(read_end_tokens(llama) == std::vector{198});
+  CHECK(read_end_tokens(folder / "absent").empty());
+  std::filesystem::create_directories(folder / "model");
+  write_file(folder / "model" / "config.json", R"({"eos_token_id": 7})");
+  CHECK(read_end_tokens(folder / "model") == std::vector{7});
+  write_file(folder / "model" / "generation_config.json", R"({"eos_token_id": [128001, 128008, 128009]})");
+  CHECK(read_end_tokens(folder / "model") == std::vector{128001, 128008, 128009});
 }
 
 TEST_CASE("bf16 weights of Llama are written as bf16") {

@@ -4,7 +4,7 @@
 // needs: train_gpt2 generate
 // timeout: 600
 /// The trainer as a program: what it prints, writes and leaves behind when it is stopped, killed or asked for what can't be.
-#include "io/io_support.hpp"
+#include "support/trainer_place.hpp"
 
 #include <dsx/io/atomic_file.hpp>
 #include <dsx/io/hf_gpt2.hpp>
@@ -22,42 +22,9 @@
 #include <utility>
 
 using namespace dsx;
-using test::TemporaryFolder;
+using test::TrainerPlace, test::programs, test::ProgramResult;
 
 namespace {
-
-const std::string programs = DSX_BINARY_DIR "/examples/";
-
-struct Result {
-  int code = -1;
-  std::string output;
-  bool says(std::string_view text) const { return output.find(text) != output.npos; }
-};
-
-/// A small run in a folder of its own.
-struct Place {
-  TemporaryFolder folder;
-  std::string flags;
-
-  Place() {
-    std::ofstream text{folder / "text.txt"};
-    for (int i = 0; i < 1500; ++i) text << "and verse " << i * i % 91 << " says that " << i % 7 << " is more than " << i % 5 << "\n";
-    flags = " --data " + path("text.txt") + " --cache " + path("cache") +
-            " --vocabulary 300 --layers 1 --width 16 --heads 2 --context 16 --batch 4 --warmup 2 --threads 1 --eval-batches 2 ";
-  }
-  std::string path(const std::string& name) const { return (folder / name).string(); }
-  /// Through a shell, so that limits and redirections can be set.
-  Result run(const std::string& command) const {
-    const std::string log = path("log");
-    const int status = std::system(("cd " + folder.path().string() + " && { " + command + " ; } > " + log + " 2>&1 < /dev/null").c_str());
-    return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), read_file(log)};
-  }
-  Result train(const std::string& more) const { return run(programs + "train_gpt2 " + flags + more); }
-  Result resume(const std::string& more) const { return run(programs + "train_gpt2 --resume " + more); }
-  std::string weights(const std::string& checkpoint) const {
-    return read_file(folder / checkpoint / "weights.safetensors") + read_file(folder / checkpoint / "state.safetensors");
-  }
-};
 
 /// A process that doesn't outlive its test.
 class Child {
@@ -89,7 +56,7 @@ class Child {
 };
 
 /// The trainer as a process that signals can be sent to, once it has saved something.
-pid_t start(const Place& place, std::vector<std::string> more, const std::string& launcher = "") {
+pid_t start(const TrainerPlace& place, std::vector<std::string> more, const std::string& launcher = "") {
   std::vector<std::string> words;
   std::string word;
   for (const char c : launcher + " " + programs + "train_gpt2 " + place.flags + " ")
@@ -121,12 +88,12 @@ bool comes_to(const std::filesystem::path& run, Extent step) {
 }  // namespace
 
 TEST_CASE("a resumed run is the run that wasn't interrupted, bit for bit") {
-  const Place place;
+  const TrainerPlace place;
   REQUIRE(place.train("--steps 12 --eval-every 4 --dropout 0.1 --micro-batches 2 --save whole --metrics whole.jsonl").code == 0);
   REQUIRE(place.train("--steps 12 --eval-every 4 --dropout 0.1 --micro-batches 2 --save-every 5 --save half --metrics half.jsonl").code == 0);
   std::filesystem::remove_all(place.folder / "half" / "step-000012");
   std::filesystem::remove_all(place.folder / "half" / "step-000010");
-  const Result resumed = place.resume("half");  // the flags are the checkpoint's
+  const ProgramResult resumed = place.resume("half");  // the flags are the checkpoint's
   CHECK_MESSAGE(resumed.code == 0, resumed.output);
   CHECK(place.weights("half/step-000012") == place.weights("whole/step-000012"));
   CHECK(read_gpt2_config(place.folder / "whole" / "step-000012" / "config.json").dropout_attention == 0.1);
@@ -136,16 +103,16 @@ TEST_CASE("a resumed run is the run that wasn't interrupted, bit for bit") {
   CHECK(half[11].validation_loss == whole[11].validation_loss);
   CHECK(read_file(place.folder / "half.svg").starts_with("<svg"));
 
-  const Result other = place.resume("half --steps 13 --mesh data=2 --recipe zero3");  // another layout goes on as well
+  const ProgramResult other = place.resume("half --steps 13 --mesh data=2 --recipe zero3");  // another layout goes on as well
   CHECK_MESSAGE(other.code == 0, other.output);
   std::ofstream{place.folder / "more.txt"} << read_file(place.folder / "text.txt") << "one more line\n";
-  const Result changed = place.resume("half --data " + place.path("more.txt"));
+  const ProgramResult changed = place.resume("half --data " + place.path("more.txt"));
   CHECK(changed.code == 1);
   CHECK(changed.says("dsx-E710"));
 }
 
 TEST_CASE("a signal finishes the step, saves and says how to go on") {
-  const Place place;
+  const TrainerPlace place;
   Child child{start(place, {"--steps", "1000000", "--eval-every", "0", "--save-every", "50", "--save", place.path("run")})};
   REQUIRE(comes_to(place.folder / "run", 50));
   CHECK(child.end(SIGTERM) == 0);
@@ -157,19 +124,19 @@ TEST_CASE("a signal finishes the step, saves and says how to go on") {
 }
 
 TEST_CASE("a killed run loses nothing older than its last save") {
-  const Place place;
+  const TrainerPlace place;
   Child child{start(place, {"--steps", "1000000", "--eval-every", "0", "--save-every", "3", "--keep", "2", "--save", place.path("run")})};
   REQUIRE(comes_to(place.folder / "run", 30));
   CHECK(child.end(SIGKILL) == 128 + SIGKILL);
   const Extent step = step_of(newest_checkpoint(place.folder / "run"));
   CHECK(step >= 30);
-  const Result resumed = place.resume("run --steps " + std::to_string(step + 2));
+  const ProgramResult resumed = place.resume("run --steps " + std::to_string(step + 2));
   CHECK_MESSAGE(resumed.code == 0, resumed.output);
   CHECK(newest_checkpoint(place.folder / "run") == checkpoint_folder(place.folder / "run", step + 2));
 }
 
 TEST_CASE("a run that was moved goes on where it lies now") {
-  const Place place;
+  const TrainerPlace place;
   REQUIRE(place.train("--steps 2 --eval-every 0 --save run").code == 0);
   std::filesystem::rename(place.folder / "run", place.folder / "moved");
   CHECK(place.resume("moved").says("nothing to train: 2 of 2 steps are done"));
@@ -179,10 +146,10 @@ TEST_CASE("a run that was moved goes on where it lies now") {
 }
 
 TEST_CASE("a full disk is told, and the checkpoint before it stays whole") {
-  const Place place;
+  const TrainerPlace place;
   REQUIRE(place.train("--steps 4 --eval-every 0 --save run").code == 0);
   const std::string before = place.weights("run/step-000004");
-  const Result full = place.run("trap '' XFSZ; ulimit -f 20; " + programs + "train_gpt2 --resume run --steps 8");
+  const ProgramResult full = place.run("trap '' XFSZ; ulimit -f 20; " + programs + "train_gpt2 --resume run --steps 8");
   CHECK(full.code == 1);
   CHECK_MESSAGE(full.says("dsx-E602"), full.output);
   CHECK(newest_checkpoint(place.folder / "run") == place.folder / "run" / "step-000004");
@@ -191,15 +158,15 @@ TEST_CASE("a full disk is told, and the checkpoint before it stays whole") {
 }
 
 TEST_CASE("a loss that isn't finite stops the run, and the last save stays") {
-  const Place place;
-  const Result ended = place.train("--steps 40 --rate 1e25 --clip 0 --eval-every 0 --save-every 1 --save run");
+  const TrainerPlace place;
+  const ProgramResult ended = place.train("--steps 40 --rate 1e25 --clip 0 --eval-every 0 --save-every 1 --save run");
   CHECK(ended.code == 1);
   REQUIRE_MESSAGE(ended.says("dsx-E409: step "), ended.output);
   CHECK(std::filesystem::exists(newest_checkpoint(place.folder / "run") / "weights.safetensors"));
 }
 
 TEST_CASE("what can't be trained gets one line with its values and exit code 1") {
-  const Place place;
+  const TrainerPlace place;
   struct Case {
     std::string flags, message;
   };
@@ -218,37 +185,37 @@ TEST_CASE("what can't be trained gets one line with its values and exit code 1")
                         {"--load " DSX_GOLDEN "/gpt2_tiny", "dsx-E712"},
                         {"--resume absent", "dsx-E670"}};
   for (const auto& [flags, message] : cases) {
-    const Result result = place.train("--steps 1 --eval-every 0 " + flags);
+    const ProgramResult result = place.train("--steps 1 --eval-every 0 " + flags);
     CHECK_MESSAGE(result.code == 1, flags);
     CHECK_MESSAGE(result.says(message), flags << ": " << result.output);
     CHECK_MESSAGE(!result.says("step 1/1"), flags);  // nothing was trained in vain
   }
   const std::string bare = programs + "train_gpt2 --cache cache --steps 1 ";
-  const Result heads = place.run(bare + "--data text.txt --vocabulary 300 --width 16 --heads 5");
+  const ProgramResult heads = place.run(bare + "--data text.txt --vocabulary 300 --width 16 --heads 5");
   CHECK(heads.code == 1);
   CHECK(heads.says("dsx-E307: 5 heads don't divide a width of 16"));
   std::ofstream{place.folder / "short.txt"} << "too short\n";
-  const Result text = place.run(bare + "--data short.txt --vocabulary 260 --context 64");
+  const ProgramResult text = place.run(bare + "--data short.txt --vocabulary 260 --context 64");
   CHECK(text.code == 1);
   CHECK(text.says("dsx-E651"));
   CHECK(place.train("--list-recipes").says("zero3"));
 }
 
 TEST_CASE("the dry run prints what a run will need, and the sample can be made again from the checkpoint") {
-  const Place place;
-  const Result dry = place.run(programs + "train_gpt2 --dry --layers 48 --width 1600 --heads 25 --vocabulary 50257 --context 1024 --batch 512 "
+  const TrainerPlace place;
+  const ProgramResult dry = place.run(programs + "train_gpt2 --dry --layers 48 --width 1600 --heads 25 --vocabulary 50257 --context 1024 --batch 512 "
                                "--mesh data=64,tensor=4,pipe=2 --micro-batches 4 --recipe zero2+bf16+recompute");
   CHECK_MESSAGE(dry.code == 0, dry.output);
   for (const char* text : {"rank 0 of 512", "rank 256 of 512", "1.6 G parameters", "TFLOP", "all_gather over data of 64, bf16",
                            "send over pipe of 2, bf16"})
     CHECK_MESSAGE(dry.says(text), text);
 
-  const Result trained = place.train("--steps 6 --eval-every 3 --sample-every 6 --save run --export hub");
+  const ProgramResult trained = place.train("--steps 6 --eval-every 3 --sample-every 6 --save run --export hub");
   REQUIRE(trained.code == 0);
   CHECK(trained.says("unigram loss "));
   CHECK(trained.says("sample at step 0:"));
   const std::size_t at = trained.output.find("sample at step 6:\n") + 18;
-  const Result again = place.run(programs + "generate --load run --seed 1 --threads 1");
+  const ProgramResult again = place.run(programs + "generate --load run --seed 1 --threads 1");
   CHECK(again.code == 0);
   CHECK(again.output == trained.output.substr(at, again.output.size()));
   CHECK(place.run(programs + "generate --load run --tokens 4 --prompt 'and verse' --beams 2").output.starts_with("and verse"));
@@ -258,13 +225,13 @@ TEST_CASE("the dry run prints what a run will need, and the sample can be made a
 
 TEST_CASE("MPI processes train, stop at a signal, go on in another layout, and end together when one is killed" *
           doctest::skip(std::string_view{DSX_MPIRUN}.empty())) {
-  const Place place;
+  const TrainerPlace place;
   const std::string run = place.path("run");
   const auto mpirun = [](int n) { return DSX_MPIRUN " " + std::to_string(n); };
   const auto newest = [&] { return step_of(newest_checkpoint(run)); };
   const auto goes_on = [&](const std::string& launcher, const std::string& mesh) {
     const Extent steps = newest() + 3;
-    const Result result = place.run(launcher + " " + programs + "train_gpt2 --resume run --mesh " + mesh + " --steps " + std::to_string(steps));
+    const auto result = place.run(launcher + " " + programs + "train_gpt2 --resume run --mesh " + mesh + " --steps " + std::to_string(steps));
     CHECK_MESSAGE(result.code == 0, result.output);
     CHECK(newest() == steps);
   };

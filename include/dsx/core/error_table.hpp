@@ -58,6 +58,8 @@ inline constexpr ErrorEntry error_table[] = {
     {313, "a parameter that its axis can't cut"},
     {314, "experts that their axis can't share out"},
     {330, "query heads that can't share keys and values equally"},
+    {331, "a model that a Mixtral's files can't hold"},
+    {334, "routers that can't be judged together"},
     {340, "a packed buffer of another size than its codec's"},
     {341, "a codec that no kernel packs"},
     {345, "router logits that aren't numbers"},

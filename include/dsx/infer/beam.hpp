@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /// Beam search over one sequence: which beams go on with which token. It knows no model.
 ///
-///     BeamSearch search{3, 1.0, end};
+///     BeamSearch search{3, 1.0, {end}};
 ///     while (!search.done() && made < wanted) {
 ///       search.advance(log_probabilities);               // a row for each of search.beams()
 ///       for (const Beam& b : search.beams()) ...          // b.parent: where its past lies among the beams before
@@ -12,8 +12,8 @@
 
 #include <dsx/core/shape.hpp>
 
-#include <optional>
 #include <span>
+#include <utility>
 #include <vector>
 
 namespace dsx {
@@ -24,11 +24,12 @@ struct Beam {
   Extent parent = 0;             // among the beams before
 };
 
-/// As Hugging Face's: of 2 x beams candidates, those that end become hypotheses if they are among the first `beams`, the others go on;
-/// done when no beam's score so far can beat the worst of `beams` hypotheses.
+/// As Hugging Face's: of 2 x beams candidates (with several ends (1 + ends) x beams) those that end become hypotheses if they are among the
+/// first `beams`, the others go on; done when no beam's score so far can beat the worst of `beams` hypotheses.
 class BeamSearch {
  public:
-  BeamSearch(Extent beams, double length_penalty, std::optional<int> end) : width_{beams}, penalty_{length_penalty}, end_{end}, beams_(1) {}
+  BeamSearch(Extent beams, double length_penalty, std::vector<int> ends)
+      : width_{beams}, penalty_{length_penalty}, ends_{std::move(ends)}, beams_(1) {}
 
   /// One to begin with, then as many as asked for, the best first.
   const std::vector<Beam>& beams() const { return beams_; }
@@ -43,7 +44,7 @@ class BeamSearch {
 
   Extent width_;
   double penalty_;
-  std::optional<int> end_;
+  std::vector<int> ends_;
   std::vector<Beam> beams_, finished_{};
   bool done_ = false;
 };

@@ -60,7 +60,7 @@ class Generator {
   Generator(const Generator&) = delete;
   Generator& operator=(const Generator&) = delete;
 
-  /// The new tokens of each prompt, the end among them where it came. dsx-E720 to E723 for what can't be.
+  /// The new tokens of each prompt, an end among them where one came. dsx-E720 to E723 for what can't be.
   std::vector<std::vector<int>> generate(std::span<const std::vector<int>> prompts, Extent tokens, const Decoding& how,
                                          const Listener& listener = {}) {
     check(how);
@@ -82,7 +82,7 @@ class Generator {
         const int token = choose(logits_of(row), how, s.number, turn);
         made[s.number].push_back(token), s.tokens.push_back(token);
         if (listener) listener(s.number, token);
-        if (how.end != token) going_on.push_back(std::move(s));
+        if (!how.is_end(token)) going_on.push_back(std::move(s));
       }
       open_ = std::move(going_on);
     }
@@ -94,7 +94,7 @@ class Generator {
     check(how);
     if (how.beams > options_.sequences) fail<721>(how.beams, " beams in a generator for ", options_.sequences, " sequences");
     begin({&prompt, 1}, tokens);
-    BeamSearch search{how.beams, how.length_penalty, how.end};
+    BeamSearch search{how.beams, how.length_penalty, how.ends};
     for (Extent turn = 0; turn < tokens && !search.done(); ++turn) {
       pass();
       std::vector<std::vector<double>> rows;

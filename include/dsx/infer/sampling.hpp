@@ -10,8 +10,8 @@
 #include <dsx/core/random.hpp>
 #include <dsx/core/shape.hpp>
 
+#include <algorithm>
 #include <functional>
-#include <optional>
 #include <span>
 #include <vector>
 
@@ -24,7 +24,9 @@ struct Decoding {
   std::uint64_t seed = 0;
   Extent beams = 1;           ///< more: beam search, without sampling
   double length_penalty = 1;  ///< of beams: a score is the sum of log probabilities over (new tokens)^penalty
-  std::optional<int> end = {};  ///< the token that ends a sequence
+  std::vector<int> ends = {};  ///< tokens that end a sequence
+
+  bool is_end(int token) const { return std::find(ends.begin(), ends.end(), token) != ends.end(); }
 };
 /// dsx-E723 for a temperature below 0, a top_p outside (0, 1], no beam.
 void check(const Decoding& how);

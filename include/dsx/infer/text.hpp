@@ -11,14 +11,16 @@
 
 namespace dsx {
 
-/// What follows a prompt (an empty one: the end of another text), up to the end of the text or `tokens` of them; 0: as many as the
-/// generator has room for. `show` is told each piece as soon as its characters are whole. Every rank calls it and gets the same.
+/// What follows a prompt (an empty one: the end of another text), up to one of `how.ends` (none: the tokenizer's end of text) or `tokens` of
+/// them; 0: as many as the generator has room for. `show` is told each piece as soon as its characters are whole. Every rank calls it and gets
+/// the same.
 template <class Weights>
 std::string write_text(Generator<Weights>& generator, const Tokenizer& tokenizer, std::string_view prompt, Extent tokens, Decoding how,
                        const std::function<void(std::string_view piece)>& show = {}) {
   std::vector<std::vector<int>> prompts{tokenizer.encode(prompt, {.special = Special::allowed, .begun = true})};
-  how.end = tokenizer.end_of_text();
-  if (prompts[0].empty()) prompts[0].push_back(how.end.value_or(0));
+  const std::optional<int> end = tokenizer.end_of_text();
+  if (how.ends.empty() && end) how.ends = {*end};
+  if (prompts[0].empty()) prompts[0].push_back(end.value_or(0));
   if (tokens == 0) tokens = generator.length() - std::min(generator.length(), prompts[0].size());
   std::string text;
   StreamDecoder decoder{tokenizer};
@@ -27,7 +29,7 @@ std::string write_text(Generator<Weights>& generator, const Tokenizer& tokenizer
     text += piece;
   };
   generator.generate(prompts, tokens, how, [&](Extent, int token) {
-    if (token != how.end) take(decoder.push(token));
+    if (!how.is_end(token)) take(decoder.push(token));
   });
   take(decoder.finish());
   return text;

@@ -9,8 +9,9 @@
 
 namespace dsx {
 
-/// Both names may hold indices in braces: {i} for the layer, say. Transposed: they store the matrix turned over. Piece: theirs is that piece
-/// of ours, by the split of our columns (queries of queries, keys and values).
+/// Both names may hold indices in braces: {i} for the layer, say. Ours may end in the number of one matrix of a stack: experts.down.weight[{e}].
+/// Transposed: they store each matrix turned over. Piece: theirs is that piece of ours, by the split of our columns (queries of queries, keys
+/// and values).
 struct NamePattern {
   std::string_view ours, theirs;
   bool transposed = false;

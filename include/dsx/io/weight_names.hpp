@@ -23,6 +23,7 @@ struct WeightName {
   std::string ours, theirs;
   bool transposed = false;
   int piece = NamePattern::whole;
+  int matrix = NamePattern::whole;  // of a stack of ours
 };
 
 /// All names. Neighbours in the table that share an index are listed layer by layer; dsx-E629 if the sides' indices differ.

@@ -7,6 +7,7 @@
 ///     auto other = make_qwen2({..., .tied = true});
 #pragma once
 
+#include <dsx/io/hf_llama.hpp>
 #include <dsx/io/name_pattern.hpp>
 #include <dsx/nn/block.hpp>
 #include <dsx/nn/embedding.hpp>
@@ -25,26 +26,49 @@ struct LlamaShape {
   double attention_dropout = 0;  // of attention's probabilities
 };
 
+inline LlamaShape shape_of(const LlamaConfig& c) {
+  return {.vocabulary = c.vocab_size,
+          .width = c.hidden_size,
+          .heads = c.num_attention_heads,
+          .key_value_heads = c.num_key_value_heads,
+          .head_dim = c.head_dim,
+          .layers = c.num_hidden_layers,
+          .hidden = c.intermediate_size,
+          .epsilon = c.rms_norm_eps,
+          .rope = c.rope,
+          .tied = c.tie_word_embeddings,
+          .attention_dropout = c.attention_dropout};
+}
+
+using LlamaEnd = Chain<Named<RmsNorm>, Named<Head>>;
+
 /// A decoder of Llama's kind; Projection makes queries, keys and values.
-template <class Projection>
-using LlamaBlockOf = PreNormBlock<RmsNorm, RotaryAttention<Projection>, SwigluMlp>;
-template <class Projection>
-using LlamaOf = Sequential<Named<TokenEmbedding>, Named<Repeat<LlamaBlockOf<Projection>>>, Named<Chain<Named<RmsNorm>, Named<Head>>>>;
+template <class Projection, class FeedForward = SwigluMlp>
+using LlamaBlockOf = PreNormBlock<RmsNorm, RotaryAttention<Projection>, FeedForward>;
+template <class Projection, class FeedForward = SwigluMlp>
+using LlamaOf = Sequential<Named<TokenEmbedding>, Named<Repeat<LlamaBlockOf<Projection, FeedForward>>>, Named<LlamaEnd>>;
 
 using Llama = LlamaOf<UnbiasedColumns>;
 using Qwen2 = LlamaOf<ColumnLinear>;  // biases on queries, keys and values
 
-template <class Projection>
-LlamaOf<Projection> make_llama_of(const LlamaShape& s) {
+inline std::string_view llama_tie(const LlamaShape& s) { return s.tied ? "embedding.tokens" : ""; }
+inline TokenEmbedding llama_begin(const LlamaShape& s) { return {s.vocabulary, s.width, llama_tie(s)}; }
+inline LlamaEnd llama_end(const LlamaShape& s) {
+  return LlamaEnd{Named{"norm", RmsNorm{s.width, s.epsilon}}, Named{"head", Head{s.vocabulary, s.width, llama_tie(s)}}};
+}
+template <class Projection, class FeedForward>
+LlamaBlockOf<Projection, FeedForward> llama_block(const LlamaShape& s, const FeedForward& feed_forward) {
   const RmsNorm norm{s.width, s.epsilon};
   const GroupedHeads heads{s.width, s.heads, s.key_value_heads, s.head_dim};
-  const LlamaBlockOf<Projection> block{norm, RotaryAttention<Projection>{heads, s.rope, s.attention_dropout}, norm, SwigluMlp{s.width, s.hidden}};
-  const std::string_view tie = s.tied ? "embedding.tokens" : "";
-  return LlamaOf<Projection>{Named{"embedding", TokenEmbedding{s.vocabulary, s.width, tie}}, Named{"blocks", Repeat{s.layers, block}},
-                             Named{"final", Chain{Named{"norm", norm}, Named{"head", Head{s.vocabulary, s.width, tie}}}}};
+  return {norm, RotaryAttention<Projection>{heads, s.rope, s.attention_dropout}, norm, feed_forward};
 }
-inline Llama make_llama(const LlamaShape& s) { return make_llama_of<UnbiasedColumns>(s); }
-inline Qwen2 make_qwen2(const LlamaShape& s) { return make_llama_of<ColumnLinear>(s); }
+template <class Projection, class FeedForward>
+LlamaOf<Projection, FeedForward> make_llama_of(const LlamaShape& s, const FeedForward& feed_forward) {
+  return LlamaOf<Projection, FeedForward>{Named{"embedding", llama_begin(s)},
+                                          Named{"blocks", Repeat{s.layers, llama_block<Projection>(s, feed_forward)}}, Named{"final", llama_end(s)}};
+}
+inline Llama make_llama(const LlamaShape& s) { return make_llama_of<UnbiasedColumns>(s, SwigluMlp{s.width, s.hidden}); }
+inline Qwen2 make_qwen2(const LlamaShape& s) { return make_llama_of<ColumnLinear>(s, SwigluMlp{s.width, s.hidden}); }
 
 /// Our paths and the Hugging Face names of the same tensors, in the order of Hugging Face's shards; {i} counts blocks. They store products as
 /// [out, in], and queries, keys and values, or gates and values, as tensors of their own. A model has those that it declares: biases, a head.

@@ -27,6 +27,14 @@ struct PreNormBlock {
     const Value<Common> y_RC = x_RC + dropout(attention(attention_norm(x_RC)), dropout_rate);
     return y_RC + dropout(mlp(mlp_norm(y_RC)), dropout_rate);
   }
+  /// Of a stream that has more beside it: the feed-forward layer takes the rest along.
+  template <Flow Stream>
+    requires requires(Stream s) { s.with(s.x_RC); }
+  Stream operator()(Stream in) const {
+    const Value<Common> y_RC = in.x_RC + dropout(attention(attention_norm(in.x_RC)), dropout_rate);
+    const Stream out = mlp(in.with(mlp_norm(y_RC)));
+    return out.with(y_RC + dropout(out.x_RC, dropout_rate));
+  }
 };
 template <class N, class A, class F>
 PreNormBlock(N, A, N, F, double) -> PreNormBlock<N, A, F>;

@@ -15,6 +15,7 @@
 
 #include <dsx/ops/add.hpp>
 #include <dsx/ops/dispatch.hpp>
+#include <dsx/ops/joint_balance.hpp>
 #include <dsx/ops/permute.hpp>
 #include <dsx/ops/route.hpp>
 #include <dsx/ops/tokens.hpp>
@@ -41,14 +42,26 @@ struct Experts {
       if (experts != 1) fail<348>("Dense sends all tokens to one expert, and there are ", experts);
       return layer(x_RC);
     } else {
-      return with_all_tokens(x_RC, [this](Value<Common> all_RC) { return routed(all_RC); });
+      return answer(x_RC, [](const Routes&) {});
     }
+  }
+  /// Of a stream whose routers are judged together: its tally goes on with this one's.
+  Judged operator()(Judged in) const {
+    if (!in.x_RC.pass->training) return in.with((*this)(in.x_RC));
+    Routes found;
+    const Value<Common> y_RC = answer(in.x_RC, [&](const Routes& routes) { found = routes; });
+    return tally(in, y_RC, found);
   }
 
  private:
-  Value<Common> routed(Value<Common> x_RC) const {
+  /// look(routes): what the router says of all tokens.
+  Value<Common> answer(Value<Common> x_RC, const auto& look) const {
+    return with_all_tokens(x_RC, [&](Value<Common> all_RC) { return routed(all_RC, look); });
+  }
+  Value<Common> routed(Value<Common> x_RC, const auto& look) const {
     Pass& p = *x_RC.pass;
     const Routes routes = router(x_RC);
+    look(routes);
     if (routes.experts != experts) fail<348>("a router for ", routes.experts, " experts stands before ", experts);
     if (!routes.permutes()) return layer(x_RC);
     const ExpertRows order = expert_rows(p, x_RC.node, routes);

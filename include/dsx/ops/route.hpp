@@ -246,6 +246,7 @@ struct TokenChoice {
     const Node logits = router_logits(x_RC, gate), probabilities = softmax(p, logits), wanted = best_experts(p, logits, choices);
     Routes routes = seats(p, wanted, probabilities, capacity, drop);
     routes.weights = choice_weights(p, probabilities, routes.chosen, renormalised);
+    routes.probabilities = probabilities, routes.wanted = wanted;
     add_balance_loss(p, probabilities, wanted, balance);
     add_z_loss(p, logits, z_loss);
     return routes;

@@ -36,6 +36,9 @@ struct Routes {
   Node chosen = none;   // rows x choices, i32: an expert, or `dropped`
   Node weights = none;  // rows x choices, of the wide element: what each answer is multiplied with before the sum
   Node counts = none;   // 1 x experts, i32: rows for each expert; -1 - r at the front says that row r has no best expert (dsx-E345)
+  // What it found, where it says so: for who watches it or judges it together with other layers' routers.
+  Node probabilities = none;  // rows x experts, of the wide element
+  Node wanted = none;         // rows x choices, i32: chosen before seats were given
 
   /// Whether there are tables. Without them every token goes, with weight 1, to the one expert there is: nothing is moved.
   bool permutes() const { return chosen != none; }

@@ -32,6 +32,7 @@ struct FitParts {
   std::function<double(Extent step)> rate{};   // sets the optimizer's rate for a step, and tells it
   std::function<double()> evaluate{};          // the validation loss; maybe none
   std::function<std::string()> sample{};       // text of the model as it is; maybe none
+  std::function<void(StepRecord& record)> look{};  // adds to a step's record, on every rank; maybe none
   std::function<void(const std::filesystem::path& folder)> also{};  // adds files to a checkpoint, on the root; maybe none
   std::string data{};                          // what is trained on, for resume() to compare
 };
@@ -87,6 +88,7 @@ bool fit(Trainer& trainer, Progress& progress, const FitOptions& options, const 
     record.tokens_per_second = double(options.tokens) / (process_seconds() - before);
     record.step = trainer.steps(), record.tokens = record.step * options.tokens;
     record.loss = verdict.loss, record.gradient_norm = std::sqrt(verdict.squared_norm), record.clipped = verdict.scale < 1;
+    if (parts.look) parts.look(record);
     saved = false, stopped = detail::anywhere(StopSignals::asked() != 0, trainer.mesh());
     const auto due = [&](Extent every) { return every > 0 && (record.step % every == 0 || record.step == options.steps || stopped); };
     if (parts.evaluate && due(options.eval_every)) record.validation_loss = parts.evaluate();

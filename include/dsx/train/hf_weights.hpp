@@ -11,6 +11,9 @@
 #include <dsx/weights/weights.hpp>
 
 #include <algorithm>
+#include <array>
+#include <map>
+#include <set>
 
 namespace dsx {
 
@@ -25,41 +28,66 @@ std::vector<WeightName> names_of(std::span<const NamePattern> table, std::span<c
   return names;
 }
 
-/// The columns of our tensor that are theirs.
-inline Range columns_of(const WeightName& name, const ParameterRecord& ours) {
-  return name.piece == NamePattern::whole ? Range{0, ours.shape.columns} : ours.split.piece(ours.shape.columns, Extent(name.piece));
-}
+/// Which part of our tensor is one of theirs: a matrix of a stack or all of them, a piece of the columns or all.
+class TheirPart {
+ public:
+  TheirPart(const WeightName& name, const ParameterRecord& ours)
+      : rows_{ours.shape.rows / ours.stack}, stride_{ours.shape.columns}, transposed_{name.transposed} {
+    matrices_ = name.matrix == NamePattern::whole ? Range{0, ours.stack} : Range{Extent(name.matrix), Extent(name.matrix) + 1};
+    columns_ = name.piece == NamePattern::whole ? Range{0, stride_} : ours.split.piece(stride_, Extent(name.piece));
+    if (matrices_.end > ours.stack) fail<626>(name.theirs, " is matrix ", name.matrix, " of ", name.ours, ", which has ", ours.stack);
+  }
+  /// A stack of several has three, a vector one.
+  std::vector<Extent> dims() const {
+    std::vector<Extent> all{rows_, columns_.size()};
+    if (transposed_) std::swap(all[0], all[1]);
+    if (rows_ == 1 && !transposed_) all.erase(all.begin());
+    if (matrices_.size() > 1) all.insert(all.begin(), matrices_.size());
+    return all;
+  }
+  /// Its matrices below one another.
+  Shape shape() const { return transposed_ ? Shape{matrices_.size() * columns_.size(), rows_} : Shape{matrices_.size() * rows_, columns_.size()}; }
+  /// f(an element of theirs, the same of ours).
+  void each(auto&& f) const {
+    for (Extent m = 0; m < matrices_.size(); ++m)
+      for (Extent r = 0; r < rows_; ++r)
+        for (Extent c = 0; c < columns_.size(); ++c)
+          f(m * rows_ * columns_.size() + (transposed_ ? c * rows_ + r : r * columns_.size() + c),
+            ((matrices_.begin + m) * rows_ + r) * stride_ + columns_.begin + c);
+  }
+
+ private:
+  Extent rows_, stride_;
+  bool transposed_;
+  Range matrices_{}, columns_{};
+};
 
 /// Every rank reads all tensors and keeps what lies there. dsx-E626 if shapes don't fit.
 template <class Weights>
 void load_tensors(const SafetensorsSet& file, std::span<const WeightName> names, Weights& weights) {
-  for (Extent i = 0; i < names.size(); ++i) {
-    const auto same = [&](const WeightName& name) { return name.ours == names[i].ours; };
-    if (std::any_of(names.begin(), names.begin() + std::ptrdiff_t(i), same)) continue;
-    const ParameterRecord& record = weights.record(names[i].ours);
-    std::vector<float> whole(record.shape.size()), part(record.shape.size());
-    for (const WeightName& name : names.subspan(i)) {
-      if (!same(name)) continue;
-      const Range columns = columns_of(name, record);
-      file.copy_to(name.theirs, View{part.data(), {record.shape.rows, columns.size()}, Element::f32}, {.transposed = name.transposed});
-      for (Extent row = 0; row < record.shape.rows; ++row)
-        std::copy_n(part.begin() + std::ptrdiff_t(row * columns.size()), columns.size(),
-                    whole.begin() + std::ptrdiff_t(row * record.shape.columns + columns.begin));
+  std::set<std::string_view> done;
+  std::multimap<std::string_view, const WeightName*> parts;
+  for (const WeightName& name : names) parts.emplace(name.ours, &name);
+  for (const WeightName& first : names) {
+    if (!done.insert(first.ours).second) continue;
+    const ParameterRecord& record = weights.record(first.ours);
+    std::vector<float> whole(record.shape.size()), part;
+    for (auto [at, end] = parts.equal_range(first.ours); at != end; ++at) {
+      const TheirPart theirs{*at->second, record};
+      part.resize(theirs.shape().size());
+      file.copy_to(at->second->theirs, View{part.data(), theirs.shape(), Element::f32});
+      theirs.each([&](Extent from, Extent to) { whole[to] = part[from]; });
     }
-    weights.assign(names[i].ours, std::span<const float>{whole});
+    weights.assign(first.ours, std::span<const float>{whole});
   }
 }
 
-/// Theirs of a whole tensor of ours, before it is turned over.
+/// Theirs, as it is stored, of a whole tensor of ours.
 template <class T>
 std::vector<T> part_of_whole(const std::vector<T>& whole, const WeightName& name, const ParameterRecord& record) {
-  const Range columns = columns_of(name, record);
-  std::vector<T> part;
-  part.reserve(record.shape.rows * columns.size());
-  for (Extent row = 0; row < record.shape.rows; ++row) {
-    const auto first = whole.begin() + std::ptrdiff_t(row * record.shape.columns);
-    part.insert(part.end(), first + std::ptrdiff_t(columns.begin), first + std::ptrdiff_t(columns.end));
-  }
+  const TheirPart theirs{name, record};
+  std::vector<T> part(theirs.shape().size());
+  theirs.each([&](Extent to, Extent from) { part[to] = whole[from]; });
   return part;
 }
 
@@ -68,13 +96,7 @@ template <class Weights>
 void export_tensors(const std::filesystem::path& folder, std::span<const WeightName> names, const Weights& weights, Element element,
                     const ShardOptions& shards = {}) {
   std::vector<TensorSpec> specs;
-  for (const WeightName& name : names) {
-    const ParameterRecord& record = weights.record(name.ours);
-    Extent rows = record.shape.rows, columns = columns_of(name, record).size();
-    if (name.transposed) std::swap(rows, columns);
-    specs.push_back({name.theirs, element, {columns}});
-    if (record.shape.rows > 1) specs.back().dims = {rows, columns};
-  }
+  for (const WeightName& name : names) specs.push_back({name.theirs, element, TheirPart{name, weights.record(name.ours)}.dims()});
   const bool root = weights.mesh().session().is_root();
   std::optional<SafetensorsSetWriter> writer;
   if (root) {
@@ -83,10 +105,14 @@ void export_tensors(const std::filesystem::path& folder, std::span<const WeightN
   }
   std::vector<WeightName> sorted(names.begin(), names.end());  // as each shard wants them: all are of one element
   std::sort(sorted.begin(), sorted.end(), [](const WeightName& a, const WeightName& b) { return a.theirs < b.theirs; });
+  // Near names are parts of few tensors (experts' gates and values take turns with what comes down): two are held.
+  std::array<std::pair<std::string, std::vector<float>>, 2> held;
   for (const WeightName& name : sorted) {
+    if (held[0].first != name.ours) std::swap(held[0], held[1]);
+    if (held[0].first != name.ours) held[0] = {name.ours, weights.weight(name.ours)};
     const ParameterRecord& record = weights.record(name.ours);
-    std::vector<float> part = part_of_whole(weights.weight(name.ours), name, record);
-    if (writer) writer->write(name.theirs, View{part.data(), {record.shape.rows, part.size() / record.shape.rows}, Element::f32}, name.transposed);
+    std::vector<float> part = part_of_whole(held[0].second, name, record);
+    if (writer) writer->write(name.theirs, View{part.data(), TheirPart{name, record}.shape(), Element::f32});
   }
   if (writer) writer->commit();
 }

@@ -6,7 +6,7 @@
 ///     metrics.write({.step = 12, .tokens = 24'576, .loss = 5.1, ...});
 ///
 /// Keys: step, tokens, loss, validation_loss (when evaluated), learning_rate, gradient_norm, clipped, tokens_per_second, seconds,
-/// peak_bytes.
+/// peak_bytes; of models with experts balance_loss, least_load, most_load, load_entropy, dropped.
 #pragma once
 
 #include <dsx/core/shape.hpp>
@@ -18,14 +18,25 @@
 
 namespace dsx {
 
+/// Of a step's routers: what experts were asked for, and what was dropped.
+struct RoutingRecord {
+  double balance_loss = 0;              // experts x the sum of share x mean probability, the mean over layers: 1 is perfect balance
+  double least_load = 0, most_load = 0; // shares of the idlest and the busiest expert of any layer, in units of an even one
+  double load_entropy = 0;              // of the shares over that of an even choice, the mean over layers
+  double dropped = 0;                   // of all choices
+
+  friend bool operator==(const RoutingRecord&, const RoutingRecord&) = default;
+};
+
 struct StepRecord {
   Extent step = 0, tokens = 0;  // done, of the whole run
-  double loss = 0;              // nats a token
+  double loss = 0;              // nats a token, and what losses of layers add
   std::optional<double> validation_loss = {};
   double learning_rate = 0, gradient_norm = 0;
   bool clipped = false;
   double tokens_per_second = 0, seconds = 0;  // since the program began
   Extent peak_bytes = 0;                      // of this rank's arenas and blocks
+  std::optional<RoutingRecord> routing = {};  // of models with experts
 };
 
 /// Since this program began.

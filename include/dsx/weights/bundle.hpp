@@ -90,7 +90,6 @@ struct Bundle {
   Tier tier(Kind kind) const { return rests[std::size_t(kind)]; }
   bool away(Kind kind) const { return tier(kind) != Tier::device; }
   bool has_own_master() const { return publishes_packed || elements.master != elements.value || tier(Kind::state) != tier(Kind::weights); }
-  Range padding() const { return {segments.back().range().end, size}; }
   /// The data ranks that sum a gradient whole, since nothing of the state is cut over them.
   Axes summed_whole() const { return (kind.summed_over - Axes::tensor) - where.state; }
   /// Of this rank's slice. It is no state: what asymmetric codes make of its zeros must not change a block's scale.

@@ -21,6 +21,7 @@ struct ParameterRecord {
   Role role{};
   bool trained = true;
   Split split{};
+  Extent stack = 1;  // matrices that lie below one another
 };
 
 template <class Model, class Recipe>
@@ -173,7 +174,7 @@ class Weights {
                       p.shape.rows, " x ", p.shape.columns, "; shape, role, split and whether it is trained must be the same");
           return;
         }
-        records_.push_back({known, p.whole(), p.role, p.trained, p.split});
+        records_.push_back({known, p.whole(), p.role, p.trained, p.split, p.stack});
       });
     });
   }
