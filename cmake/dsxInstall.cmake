@@ -5,9 +5,10 @@
 include(CMakePackageConfigHelpers)
 set(dsx_config_dir ${CMAKE_INSTALL_LIBDIR}/cmake/dsx)
 
-install(TARGETS dsx dsx_kernels EXPORT dsxTargets
+install(TARGETS dsx dsx_laws dsx_kernels EXPORT dsxTargets
   ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR}
-  FILE_SET HEADERS DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+  FILE_SET HEADERS DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}
+  FILE_SET laws DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/dsx_laws)
 install(EXPORT dsxTargets NAMESPACE dsx:: DESTINATION ${dsx_config_dir})
 
 # dsx::<group> for each library behind dsx::kernels: the path found here is the first guess where it is installed.

@@ -2,9 +2,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /// A sharding policy of one's own: small classes stay whole, large ones have their optimizer state cut. No file of dsx knows it.
 // run:
+// expect: it keeps the laws
 // expect: state of a rank: replicated (\d+) bytes, mine (\d+) bytes
 // expect: the same loss to the last bit
-#include <dsx/dsx.hpp>
+#include <laws/sharding_laws.hpp>
 
 struct LargeOnly {
   using Slot = dsx::ShardingSlot;  // what it is; a recipe holds one of each kind
@@ -46,4 +47,6 @@ int main() {
   const Outcome whole = train(dsx::Recipe{}), mine = train(dsx::Recipe{LargeOnly{}, dsx::RecomputeUnits{}});
   std::printf("state of a rank: replicated %zu bytes, mine %zu bytes\n", whole.state, mine.state);
   std::printf("%s\n", whole.loss == mine.loss ? "the same loss to the last bit" : "another loss");
+  const std::string broken = laws::broken([] { laws::sharding(LargeOnly{.least = 100}); });
+  std::puts(broken.empty() ? "it keeps the laws of sharding" : broken.c_str());
 }

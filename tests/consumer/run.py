@@ -80,6 +80,9 @@ def main():
         if printed != f'{{"dsx":"{version}"}}':
             print(f"FAILED: version {version} was expected")
             return 1
+        if kind != "pkg_config" and run(os.path.join(out, "laws"), stdout=subprocess.PIPE).stdout.strip() != "kept":
+            print("FAILED: the laws of schedules don't hold for GPipe, or not outside of the tree")
+            return 1
         loaded = run("ldd", program, stdout=subprocess.PIPE).stdout
         runtimes = sorted(set(re.findall(r"\b(lib(?:g|i)?omp\d*)\.so", loaded)))
         print("OpenMP runtimes in the process:", ", ".join(runtimes) or "none")

@@ -4,6 +4,8 @@
 // labels: traj laws
 #include "laws/sharding_laws.hpp"
 
+#include <doctest/doctest.h>
+
 using namespace dsx;
 
 namespace {

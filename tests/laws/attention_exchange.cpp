@@ -3,6 +3,8 @@
 /// Every exchange of attention keeps the laws of its slot, and the laws catch what breaks them.
 #include "attention_exchange_laws.hpp"
 
+#include <doctest/doctest.h>
+
 using namespace dsx;
 
 namespace {

@@ -9,6 +9,8 @@
 
 #include <atomic>
 
+#include <doctest/doctest.h>
+
 using namespace dsx;
 
 namespace {

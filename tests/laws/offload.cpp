@@ -5,6 +5,8 @@
 
 #include <dsx/recipes.hpp>
 
+#include <doctest/doctest.h>
+
 using namespace dsx;
 
 namespace {

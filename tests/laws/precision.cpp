@@ -5,6 +5,8 @@
 
 #include <dsx/precision/bf16.hpp>
 
+#include <doctest/doctest.h>
+
 using namespace dsx;
 
 namespace {

@@ -5,6 +5,8 @@
 
 #include <dsx/quant/quantize.hpp>
 
+#include <doctest/doctest.h>
+
 using namespace dsx;
 
 namespace {

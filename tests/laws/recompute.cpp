@@ -3,6 +3,8 @@
 /// Every recompute policy keeps the law of its slot, and the law catches what breaks it.
 #include "recompute_laws.hpp"
 
+#include <doctest/doctest.h>
+
 using namespace dsx;
 
 namespace {

@@ -7,6 +7,8 @@
 #include <dsx/pipeline/interleaved.hpp>
 #include <dsx/pipeline/one_forward_one_backward.hpp>
 
+#include <doctest/doctest.h>
+
 using namespace dsx;
 
 namespace {

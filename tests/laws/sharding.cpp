@@ -3,6 +3,8 @@
 /// Every sharding policy keeps the laws of its slot, and the laws catch what breaks them.
 #include "sharding_laws.hpp"
 
+#include <doctest/doctest.h>
+
 using namespace dsx;
 
 namespace {

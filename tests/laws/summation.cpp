@@ -3,6 +3,8 @@
 /// Every summation keeps the laws of its slot, and the laws catch what breaks them.
 #include "summation_laws.hpp"
 
+#include <doctest/doctest.h>
+
 using namespace dsx;
 
 namespace {
