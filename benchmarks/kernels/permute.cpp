@@ -1,26 +1,42 @@
 // SPDX-FileCopyrightText: dsx contributors
 // SPDX-License-Identifier: Apache-2.0
-/// Permute and combine beside a plain copy; bytes are those that must be read and written at least. Arguments: tokens, choices, columns.
+/// Permute and combine beside plain copies and a plain read, in memory as a pass has it; bytes are those that must be read and written at
+/// least. Arguments: tokens, choices, columns.
 ///
 ///     OMP_NUM_THREADS=2 build/release/benchmarks/kernels_permute
+#include "copies.hpp"
+
 #include <dsx/kernels/elementwise.hpp>
 #include <dsx/kernels/permute.hpp>
+#include <dsx/place/memory.hpp>
 
 #include <benchmark/benchmark.h>
 
 #include <cmath>
-#include <cstring>
 #include <vector>
 
 namespace {
 
 using namespace dsx;
 
+template <class T>
+class Matrix {
+ public:
+  explicit Matrix(Extent n) : size_{n}, block_{resource(Place::cpu), n * sizeof(T)} { std::fill_n(begin(), n, T(0.5F)); }
+  T* begin() { return reinterpret_cast<T*>(block_.data()); }
+  Extent size() const { return size_; }
+  Extent bytes() const { return size_ * sizeof(T); }
+
+ private:
+  Extent size_;
+  Block block_;
+};
+
 /// Sixteen experts of which the first are chosen most; every choice has its place.
 template <class T>
 struct Routed {
   Extent tokens, choices, columns;
-  std::vector<T> x, y, rows, drows;
+  Matrix<T> x, y, rows, drows;
   std::vector<Wide<T>> weights, dweights;
   std::vector<std::int32_t> chosen, counts, places;
   std::vector<Extent> begin;
@@ -32,9 +48,9 @@ struct Routed {
         choices(Extent(state.range(1))),
         columns(Extent(state.range(2))),
         x(tokens * columns),
-        y(x),
+        y(tokens * columns),
         rows(tokens * choices * columns),
-        drows(rows),
+        drows(tokens * choices * columns),
         weights(tokens * choices, Wide<T>(0.5)),
         dweights(weights),
         chosen(tokens * choices),
@@ -43,7 +59,7 @@ struct Routed {
         begin(17),
         ids(tokens),
         expert_ids(chosen.size()) {
-    for (Extent i = 0; i < x.size(); ++i) x[i] = T(std::sin(float(i)));
+    for (Extent i = 0; i < x.size(); ++i) x.begin()[i] = T(std::sin(float(i)));
     for (Extent t = 0; t < tokens; ++t) {
       const float u = uniform({.seed = 1}, t, 0);
       ids[t] = t;
@@ -61,8 +77,8 @@ struct Routed {
                           {expert_ids.data(), {expert_ids.size(), 1}, Element::u64, Place::cpu, nullptr},
                           {&live, {1, 1}, Element::i64, Place::cpu, nullptr});
   }
-  View tokens_view(std::vector<T>& v) { return {v.data(), {tokens, columns}, element_of<T>, Place::cpu, nullptr}; }
-  View rows_view(std::vector<T>& v) { return {v.data(), {tokens * choices, columns}, element_of<T>, Place::cpu, nullptr}; }
+  View tokens_view(Matrix<T>& v) { return {v.begin(), {tokens, columns}, element_of<T>, Place::cpu, nullptr}; }
+  View rows_view(Matrix<T>& v) { return {v.begin(), {tokens * choices, columns}, element_of<T>, Place::cpu, nullptr}; }
   View table(auto& v, Element e) { return {v.data(), {tokens, choices}, e, Place::cpu, nullptr}; }
   View places_view() { return table(places, Element::i32); }
   View weights_view(std::vector<Wide<T>>& v) { return table(v, element_of<Wide<T>>); }
@@ -82,11 +98,23 @@ void copy(benchmark::State& state) {
   Routed<T> r{state};
   r.measure(state, 2 * r.choices, [&] { kernels::copy(r.rows_view(r.rows), r.rows_view(r.drows)); });
 }
-/// The C library's, on one thread.
-template <class T>
-void library_copy(benchmark::State& state) {
-  Routed<T> r{state};
-  r.measure(state, 2 * r.choices, [&] { std::memcpy(static_cast<void*>(r.drows.data()), r.rows.data(), r.rows.size() * sizeof(T)); });
+/// Of as many bytes, by the ways there are.
+template <Extent way>
+void plain_copy(benchmark::State& state) {
+  Routed<float> r{state};
+  state.SetLabel(benchmarks::copies[way].name);
+  const auto* const from = reinterpret_cast<const std::byte*>(r.rows.begin());
+  auto* const to = reinterpret_cast<std::byte*>(r.drows.begin());
+  r.measure(state, 2 * r.choices, [&] {
+    benchmarks::on_threads(r.rows.bytes(), [&](Range part) { benchmarks::copies[way].run(from + part.begin, to + part.begin, part.size()); });
+  });
+}
+void plain_read(benchmark::State& state) {
+  Routed<float> r{state};
+  const auto* const from = reinterpret_cast<const std::byte*>(r.rows.begin());
+  r.measure(state, r.choices, [&] {
+    benchmarks::on_threads(r.rows.bytes(), [&](Range part) { benchmark::DoNotOptimize(benchmarks::read(from + part.begin, part.size())); });
+  });
 }
 template <class T>
 void permute(benchmark::State& state) {
@@ -120,7 +148,10 @@ void expert_order(benchmark::State& state) {
 
 void shapes(benchmark::internal::Benchmark* b) { b->Args({8192, 2, 1024})->Args({8192, 2, 4096})->Args({8192, 8, 1024})->UseRealTime(); }
 BENCHMARK(copy<float>)->Apply(shapes);
-BENCHMARK(library_copy<float>)->Apply(shapes);
+BENCHMARK(plain_copy<0>)->Apply(shapes);
+BENCHMARK(plain_copy<1>)->Apply(shapes);
+BENCHMARK(plain_copy<2>)->Apply(shapes);
+BENCHMARK(plain_read)->Apply(shapes);
 BENCHMARK(permute<float>)->Apply(shapes);
 BENCHMARK(combine<float>)->Apply(shapes);
 BENCHMARK(permute_pullback<float>)->Apply(shapes);

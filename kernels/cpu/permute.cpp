@@ -27,28 +27,37 @@ void check_weights(std::string_view kernel, const View& rows_NC, const View& wei
               " rows");
 }
 
-/// f(token, its places that aren't dropped, where each stands among the choices, their number), tokens over threads.
-template <class F, class Done>
-void for_tokens(const View& places_Tk, Extent columns, const F& f, const Done& done) {
-  const Extent choices = places_Tk.shape.columns;
-  in_ranges(places_Tk.shape.rows, (choices + 1) * columns, [&](Range tokens) {
-    for (Extent t = tokens.begin; t < tokens.end; ++t) {
-      const std::int32_t* all = places_Tk.pointer<std::int32_t>() + t * choices;
-      Extent places[most_choices], choice[most_choices], count = 0;
-      for (Extent i = 0; i < choices; ++i)
-        if (all[i] >= 0) places[count] = Extent(all[i]), choice[count++] = i;
-      f(t, places, choice, count);
-    }
-    done();  // once a thread
-  });
-}
+/// A token's places that aren't dropped, and where each stands among the choices.
+struct Places {
+  Extent place[most_choices], choice[most_choices], count = 0;
+  Places(const View& places_Tk, Extent token) {
+    const Extent choices = places_Tk.shape.columns;
+    const std::int32_t* const all = places_Tk.pointer<std::int32_t>() + token * choices;
+    for (Extent i = 0; i < choices; ++i)
+      if (all[i] >= 0) place[count] = Extent(all[i]), choice[count++] = i;
+  }
+  /// Where those rows begin.
+  template <class T>
+  void rows(const View& rows_NC, const T** begin) const {
+    for (Extent i = 0; i < count; ++i) begin[i] = rows_NC.pointer<T>() + place[i] * rows_NC.shape.columns;
+  }
+};
+
+/// f(token, its places), tokens over threads.
 template <class F>
 void for_tokens(const View& places_Tk, Extent columns, const F& f) {
-  for_tokens(places_Tk, columns, f, [] {});
+  in_ranges(places_Tk.shape.rows, (places_Tk.shape.columns + 1) * columns, [&](Range tokens) {
+    for (Extent t = tokens.begin; t < tokens.end; ++t) f(t, Places{places_Tk, t});
+    pick<CopyBody>().done();
+  });
 }
 
-/// Rows of more bytes than this leave the cache before an expert reads them.
-constexpr Extent past_cache = 16_MiB;
+/// What is larger has left the cache before it is read again.
+constexpr Extent cached_bytes = 16_MiB;
+/// Whether a buffer of rows is best written past the cache, and can be.
+bool past_cache(const View& v) {
+  return v.bytes() > cached_bytes && reinterpret_cast<std::uintptr_t>(v.data) % 64 == 0 && v.shape.columns * bytes_of(v.element) % 64 == 0;
+}
 
 }  // namespace
 
@@ -86,69 +95,75 @@ void permute(View x_TC, View places_Tk, Grad rows_NC) {
   const Extent columns = x_TC.shape.columns;
   dispatch(x_TC.element, [&](auto zero) {
     using T = decltype(zero);
-    const auto& add = pick<ConvertBody<T, T>>();
-    const auto& body = pick<CopyBody>();
-    const bool past = rows_NC.view.bytes() > past_cache;
-    const Extent bytes = columns * sizeof(T);
-    for_tokens(
-        places_Tk, columns,
-        [&](Extent t, const Extent* places, const Extent*, Extent count) {
-          const T* from = x_TC.pointer<T>() + t * columns;
-          for (Extent i = 0; i < count; ++i) {
-            T* to = rows_NC.view.pointer<T>() + places[i] * columns;
-            rows_NC.accumulate ? add.convert(from, to, columns, true)
-                               : body.copy(reinterpret_cast<const std::byte*>(from), reinterpret_cast<std::byte*>(to), bytes, past);
-          }
-        },
-        [&] {
-          if (past) body.done();
-        });
+    const bool past = past_cache(rows_NC.view);
+    for_tokens(places_Tk, columns, [&](Extent t, const Places& places) {
+      const T* const from = x_TC.pointer<T>() + t * columns;
+      std::byte* to[most_choices];
+      for (Extent i = 0; i < places.count; ++i) to[i] = reinterpret_cast<std::byte*>(rows_NC.view.pointer<T>() + places.place[i] * columns);
+      if (!rows_NC.accumulate) return pick<CopyBody>().copy(reinterpret_cast<const std::byte*>(from), to, places.count, columns * sizeof(T), past);
+      for (Extent i = 0; i < places.count; ++i) pick<ConvertBody<T, T>>().convert(from, reinterpret_cast<T*>(to[i]), columns, true);
+    });
   });
 }
 
-void permute_pullback(View drows_NC, View places_Tk, Grad dx_TC) {
-  check("permute_pullback", dx_TC.view, drows_NC, places_Tk);
-  const Extent columns = drows_NC.shape.columns;
-  dispatch(drows_NC.element, [&](auto zero) {
+namespace {
+
+/// y = or += the sums of weights times rows over a token's places; without weights of rows.
+void sum_of_places(const View& rows_NC, const View* weights_Tk, const View& places_Tk, Grad y_TC) {
+  const Extent columns = rows_NC.shape.columns, tokens = places_Tk.shape.rows;
+  dispatch(rows_NC.element, [&](auto zero) {
     using T = decltype(zero);
+    using W = Wide<T>;
     const auto& body = pick<PermuteBody<T>>();
-    for_tokens(places_Tk, columns, [&](Extent t, const Extent* places, const Extent*, Extent count) {
-      const T* rows[most_choices];
-      for (Extent i = 0; i < count; ++i) rows[i] = drows_NC.pointer<T>() + places[i] * columns;
-      body.sum(rows, nullptr, count, columns, dx_TC.view.pointer<T>() + t * columns, dx_TC.accumulate);
+    const Writing how{y_TC.accumulate, past_cache(y_TC.view)};
+    for_tokens(places_Tk, columns, [&](Extent t, const Places& places) {
+      const T *rows[most_choices], *next[most_choices];
+      W weights[most_choices];
+      places.rows(rows_NC, rows), std::copy_n(rows, places.count, next);
+      if (how.past_cache && t + 1 < tokens) {
+        const Places later{places_Tk, t + 1};
+        for (Extent i = 0; i < std::min(places.count, later.count); ++i) next[i] = rows_NC.pointer<T>() + later.place[i] * columns;
+      }
+      for (Extent i = 0; weights_Tk && i < places.count; ++i) weights[i] = weights_Tk->at<W>(t, places.choice[i]);
+      body.sum(rows, next, weights_Tk ? weights : nullptr, places.count, columns, y_TC.view.pointer<T>() + t * columns, how);
     });
   });
+}
+
+}  // namespace
+
+void permute_pullback(View drows_NC, View places_Tk, Grad dx_TC) {
+  check("permute_pullback", dx_TC.view, drows_NC, places_Tk);
+  sum_of_places(drows_NC, nullptr, places_Tk, dx_TC);
 }
 
 void combine(View rows_NC, View weights_Tk, View places_Tk, View y_TC) {
   check("combine", y_TC, rows_NC, places_Tk), check_weights("combine", rows_NC, weights_Tk, places_Tk.shape);
-  const Extent columns = rows_NC.shape.columns;
-  dispatch(rows_NC.element, [&](auto zero) {
-    using T = decltype(zero);
-    const auto& body = pick<PermuteBody<T>>();
-    for_tokens(places_Tk, columns, [&](Extent t, const Extent* places, const Extent* choice, Extent count) {
-      const T* rows[most_choices];
-      Wide<T> weights[most_choices];
-      for (Extent i = 0; i < count; ++i) rows[i] = rows_NC.pointer<T>() + places[i] * columns, weights[i] = weights_Tk.at<Wide<T>>(t, choice[i]);
-      body.sum(rows, weights, count, columns, y_TC.pointer<T>() + t * columns, false);
-    });
-  });
+  sum_of_places(rows_NC, &weights_Tk, places_Tk, {y_TC, false});
 }
 
 void combine_pullback(View rows_NC, View weights_Tk, View places_Tk, View dy_TC, Grad drows_NC, Grad dweights_Tk) {
   check("combine_pullback", dy_TC, rows_NC, places_Tk), check_weights("combine_pullback", rows_NC, weights_Tk, places_Tk.shape);
   same_shape("combine_pullback", rows_NC, drows_NC.view), check_weights("combine_pullback", drows_NC.view, dweights_Tk.view, places_Tk.shape);
-  const Extent columns = rows_NC.shape.columns, choices = places_Tk.shape.columns;
+  const Extent columns = rows_NC.shape.columns, choices = places_Tk.shape.columns, tokens = places_Tk.shape.rows;
   dispatch(rows_NC.element, [&](auto zero) {
     using T = decltype(zero);
     using W = Wide<T>;
     const auto& body = pick<PermuteBody<T>>();
-    for_tokens(places_Tk, columns, [&](Extent t, const Extent* places, const Extent* choice, Extent count) {
-      W* dweights = dweights_Tk.view.pointer<W>() + t * choices;
+    const Writing how{drows_NC.accumulate, past_cache(drows_NC.view)};
+    for_tokens(places_Tk, columns, [&](Extent t, const Places& places) {
+      W* const dweights = dweights_Tk.view.pointer<W>() + t * choices;
       if (!dweights_Tk.accumulate) std::fill_n(dweights, choices, W(0));
-      for (Extent i = 0; i < count; ++i)
-        dweights[choice[i]] += body.pull(dy_TC.pointer<T>() + t * columns, rows_NC.pointer<T>() + places[i] * columns, weights_Tk.at<W>(t, choice[i]),
-                                         columns, drows_NC.view.pointer<T>() + places[i] * columns, drows_NC.accumulate);
+      const T* rows[most_choices + 1];
+      places.rows(rows_NC, rows);
+      rows[places.count] = rows[0];
+      if (how.past_cache && t + 1 < tokens) {
+        const Places later{places_Tk, t + 1};
+        if (later.count) rows[places.count] = rows_NC.pointer<T>() + later.place[0] * columns;
+      }
+      for (Extent i = 0; i < places.count; ++i)
+        dweights[places.choice[i]] += body.pull(dy_TC.pointer<T>() + t * columns, rows[i], rows[i + 1], weights_Tk.at<W>(t, places.choice[i]),
+                                                columns, drows_NC.view.pointer<T>() + places.place[i] * columns, how);
     });
   });
 }
@@ -163,7 +178,7 @@ void weigh(View a_TC, View b_TC, View factors_T2, View y_TC) {
     in_ranges(a_TC.shape.rows, 3 * columns, [&](Range tokens) {
       for (Extent t = tokens.begin; t < tokens.end; ++t) {
         const T* rows[] = {a_TC.pointer<T>() + t * columns, b_TC.pointer<T>() + t * columns};
-        body.sum(rows, factors_T2.pointer<Wide<T>>() + 2 * t, 2, columns, y_TC.pointer<T>() + t * columns, false);
+        body.sum(rows, rows, factors_T2.pointer<Wide<T>>() + 2 * t, 2, columns, y_TC.pointer<T>() + t * columns, {});
       }
     });
   });
@@ -185,8 +200,11 @@ void weigh_pullback(View a_TC, View b_TC, View factors_T2, View dy_TC, Grad da_T
         const W* factors = factors_T2.pointer<W>() + 2 * t;
         W* dfactors = dfactors_T2.view.pointer<W>() + 2 * t;
         const Extent at = t * columns;
-        const W da = body.pull(dy_TC.pointer<T>() + at, a_TC.pointer<T>() + at, factors[0], columns, da_TC.view.pointer<T>() + at, da_TC.accumulate);
-        const W db = body.pull(dy_TC.pointer<T>() + at, b_TC.pointer<T>() + at, factors[1], columns, db_TC.view.pointer<T>() + at, db_TC.accumulate);
+        const auto pull = [&](const View& x, W factor, Grad dx) {
+          const T* const row = x.pointer<T>() + at;
+          return body.pull(dy_TC.pointer<T>() + at, row, row, factor, columns, dx.view.pointer<T>() + at, {.accumulate = dx.accumulate});
+        };
+        const W da = pull(a_TC, factors[0], da_TC), db = pull(b_TC, factors[1], db_TC);
         dfactors[0] = dfactors_T2.accumulate ? dfactors[0] + da : da, dfactors[1] = dfactors_T2.accumulate ? dfactors[1] + db : db;
       }
     });

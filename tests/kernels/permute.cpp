@@ -8,6 +8,8 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <cstring>
 #include <numeric>
 
 using namespace dsx;
@@ -163,6 +165,70 @@ TEST_CASE("permute and combine don't depend on threads") {
     y.data.insert(y.data.end(), dweights.data.begin(), dweights.data.end());
     return y.data;
   }));
+}
+
+TEST_CASE("rows larger than the cache are written past it, and are the same bits") {
+  for_elements([](auto zero) {
+    using T = decltype(zero);
+    using W = Wide<T>;
+    constexpr Extent line = 64 / sizeof(T), columns = 16 * line, choices = 2, threshold = 16_MiB / (columns * sizeof(T));
+    /// Rows that begin `shift` elements behind a line; guards before and after them.
+    struct Shifted {
+      std::vector<T> memory;
+      Shape shape;
+      Extent first;
+      Shifted(Shape s, Extent shift, std::uint64_t seed) : memory(s.size() + 4 * line, T(W(7))), shape{s} {
+        const auto address = reinterpret_cast<std::uintptr_t>(memory.data());
+        first = line + (64 - address % 64) % 64 / sizeof(T) + shift;
+        for (Extent i = 0; i < s.size(); ++i) memory[first + i] = T(W(float((i * 2654435761U + seed) % 1021) / 512 - 1));
+      }
+      View view() { return {memory.data() + first, shape, element_of<T>, Place::cpu, nullptr}; }
+      std::vector<T> rows() const { return {memory.begin() + std::ptrdiff_t(first), memory.begin() + std::ptrdiff_t(first + shape.size())}; }
+      bool guarded() const {
+        const auto is_guard = [](T x) { return W(x) == W(7); };
+        return std::all_of(memory.begin(), memory.begin() + std::ptrdiff_t(first), is_guard) &&
+               std::all_of(memory.begin() + std::ptrdiff_t(first + shape.size()), memory.end(), is_guard);
+      }
+    };
+    struct Results {
+      std::vector<T> permuted, y, dx, drows;
+      std::vector<W> dweights;
+    };
+    const auto run = [&](Extent tokens, Extent width, Extent shift, bool accumulate, Order& order) {
+      const Extent rows = Extent(order.live);
+      Shifted x{{tokens, width}, shift, 1}, permuted{{rows, width}, shift, 2}, y{x.shape, shift, 3}, dx{x.shape, shift, 4},
+          drows{permuted.shape, shift, 5};
+      Buffer<W> weights{{tokens, choices}, 6}, dweights{{tokens, choices}, 7};
+      kernels::permute(x.view(), order.table(), {permuted.view(), accumulate});
+      kernels::combine(permuted.view(), weights.view(), order.table(), y.view());
+      kernels::permute_pullback(permuted.view(), order.table(), {dx.view(), accumulate});
+      kernels::combine_pullback(permuted.view(), weights.view(), order.table(), y.view(), {drows.view(), accumulate}, dweights.grad(accumulate));
+      for (const Shifted* s : {&permuted, &y, &dx, &drows}) CHECK(s->guarded());
+      return Results{permuted.rows(), y.rows(), dx.rows(), drows.rows(), std::move(dweights.data)};
+    };
+    const auto same = [](const auto& a, const auto& b) { return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(a[0])) == 0; };
+    // The results are as large as the threshold, and a row larger; then rows that no line begins with, or that aren't whole lines.
+    for (const Extent tokens : {threshold, threshold + 1})
+      for (const bool accumulate : {false, true}) {
+        Order order = scattered(tokens, choices, 5);
+        const Results cached = run(tokens, columns, 1, accumulate, order);
+        for (const Extent shift : {Extent(0), line / 2}) {
+          const Results past = run(tokens, columns, shift, accumulate, order);
+          CHECK(same(past.permuted, cached.permuted));
+          CHECK(same(past.y, cached.y));
+          CHECK(same(past.dx, cached.dx));
+          CHECK(same(past.drows, cached.drows));
+          CHECK(same(past.dweights, cached.dweights));
+        }
+      }
+    Order order = scattered(threshold + 1, choices, 5);
+    for (const Extent width : {columns + 1, columns + line / 2}) {
+      const Results odd = run(threshold + 1, width, 0, false, order), again = run(threshold + 1, width, 1, false, order);
+      CHECK(same(odd.permuted, again.permuted));
+      CHECK(same(odd.y, again.y));
+      CHECK(same(odd.drows, again.drows));
+    }
+  });
 }
 
 TEST_CASE("permute and combine refuse tables and rows that don't fit") {
