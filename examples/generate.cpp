@@ -7,30 +7,25 @@
 #include <dsx/kernels/threads.hpp>
 #include <dsx/train/gpt2_files.hpp>
 
-#include <CLI/CLI.hpp>
+#include "support/command_line.hpp"
 
 int main(int argc, char** argv) {
   std::string load, prompt, tokenizer;
   dsx::Extent tokens = 0, threads = 0;
   dsx::Decoding how{.temperature = 0.8, .top_k = 40};
-  CLI::App app{"Writes text with a GPT-2."};
-  app.option_defaults()->always_capture_default();
-  app.add_option("--load", load, "a run or checkpoint of train_gpt2, or a Hugging Face folder")->required();
-  app.add_option("--prompt", prompt, "what the text begins with");
-  app.add_option("--tokenizer", tokenizer, "folder or tokenizer.json; none: the model's folder has it");
-  app.add_option("--tokens", tokens, "new tokens; 0: as many as the model has positions for");
-  app.add_option("--temperature", how.temperature, "0: always the likeliest token");
-  app.add_option("--top-k", how.top_k, "draw among the k likeliest; 0: among all");
-  app.add_option("--top-p", how.top_p, "draw among the likeliest that make up this probability");
-  app.add_option("--beams", how.beams, "more than 1: beam search");
-  app.add_option("--length-penalty", how.length_penalty, "of beam search");
-  app.add_option("--seed", how.seed, "of the draws");
-  app.add_option("--threads", threads, "OpenMP threads; 0: all processors");
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& e) {
-    return app.exit(e) == 0 ? 0 : 1;
-  }
+  CommandLine flag{"Writes text with a GPT-2."};
+  flag({.group = "Model", .name = "--load", .text = "a run or checkpoint of train_gpt2, or a Hugging Face folder", .required = true}, load);
+  flag({"Model", "--tokenizer", "folder or tokenizer.json; none: the model's folder has it"}, tokenizer);
+  flag({"Text", "--prompt", "what the text begins with"}, prompt);
+  flag({"Text", "--tokens", "new tokens; 0: as many as the model has positions for"}, tokens);
+  flag({"Text", "--temperature", "0: always the likeliest token", 0}, how.temperature);
+  flag({"Text", "--top-k", "draw among the k likeliest; 0: among all"}, how.top_k);
+  flag({"Text", "--top-p", "draw among the likeliest that make up this probability"}, how.top_p);
+  flag({"Text", "--beams", "more than 1: beam search", 1}, how.beams);
+  flag({"Text", "--length-penalty", "of beam search"}, how.length_penalty);
+  flag({"Text", "--seed", "of the draws"}, how.seed);
+  flag({"Ranks", "--threads", "OpenMP threads; 0: all processors"}, threads);
+  if (const auto code = flag.read(argc, argv)) return *code;
   return dsx::launch(argc, argv, [&](dsx::Session& session) {
     dsx::kernels::use_threads(threads ? threads : dsx::kernels::processors());
     const std::filesystem::path given{load}, folder = std::filesystem::exists(given / "config.json") ? given : dsx::newest_checkpoint(given);

@@ -5,19 +5,20 @@
 ///     train_gpt2 --data book.txt --steps 500 --save run --metrics run.jsonl
 ///     train_gpt2 --resume run
 #include <dsx/train/gpt2_files.hpp>
+#include <dsx/trainer_program.hpp>
 
-#include "trainer_program.hpp"
+#include "support/command_line.hpp"
 
 namespace {
 
 struct TrainedGpt2 {
-  static constexpr const char *program = "train_gpt2", *text = "Trains a GPT-2 on text.";
+  static constexpr const char* program = "train_gpt2";
   static dsx::Gpt2Shape start() { return {.width = 256, .heads = 8, .layers = 6}; }
 
   double dropout;
   dsx::GptConfig config;
 
-  TrainedGpt2(const Options<TrainedGpt2>& o, const std::optional<dsx::Tokenizer>& tokenizer, dsx::Extent vocabulary,
+  TrainedGpt2(const dsx::TrainerFlags<TrainedGpt2>& o, const std::optional<dsx::Tokenizer>& tokenizer, dsx::Extent vocabulary,
               const std::filesystem::path& from)
       : dropout{o.model.dropout} {
     dsx::Gpt2Shape shape = o.model;
@@ -39,4 +40,4 @@ struct TrainedGpt2 {
 
 }  // namespace
 
-int main(int argc, char** argv) { return run_trainer<TrainedGpt2>(argc, argv); }
+int main(int argc, char** argv) { return dsx::run_trainer<TrainedGpt2>(CommandLine{"Trains a GPT-2 on text."}, argc, argv); }

@@ -8,19 +8,20 @@
 #include <dsx/models/moe_options.hpp>
 #include <dsx/train/llama_files.hpp>
 #include <dsx/train/loads.hpp>
+#include <dsx/trainer_program.hpp>
 
-#include "trainer_program.hpp"
+#include "support/command_line.hpp"
 
 namespace {
 
 struct TrainedMoe {
-  static constexpr const char *program = "train_moe", *text = "Trains a model with mixtures of experts on text.";
+  static constexpr const char* program = "train_moe";
   static dsx::MoeOptions start() { return {}; }
 
   dsx::MoeOptions moe;
   dsx::LlamaConfig config;
 
-  TrainedMoe(const Options<TrainedMoe>& o, const std::optional<dsx::Tokenizer>& tokenizer, dsx::Extent vocabulary, const std::filesystem::path& from)
+  TrainedMoe(const dsx::TrainerFlags<TrainedMoe>& o, const std::optional<dsx::Tokenizer>& tokenizer, dsx::Extent vocabulary, const std::filesystem::path& from)
       : moe{o.model},
         config{from.empty() ? dsx::config_of(moe, vocabulary, o.feed.context, tokenizer ? tokenizer->end_of_text() : std::nullopt)
                             : dsx::config_for_llama(from, o.feed.context, vocabulary)} {
@@ -47,4 +48,4 @@ struct TrainedMoe {
 
 }  // namespace
 
-int main(int argc, char** argv) { return run_trainer<TrainedMoe>(argc, argv); }
+int main(int argc, char** argv) { return dsx::run_trainer<TrainedMoe>(CommandLine{"Trains a model with mixtures of experts on text."}, argc, argv); }

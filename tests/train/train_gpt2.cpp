@@ -191,6 +191,9 @@ TEST_CASE("what can't be trained gets one line with its values and exit code 1")
     CHECK_MESSAGE(!result.says("step 1/1"), flags);  // nothing was trained in vain
   }
   const std::string bare = programs + "train_gpt2 --cache cache --steps 1 ";
+  const ProgramResult nothing = place.run(bare);
+  CHECK(nothing.code == 1);
+  CHECK(nothing.says("dsx-E713: --data is missing"));
   const ProgramResult heads = place.run(bare + "--data text.txt --vocabulary 300 --width 16 --heads 5");
   CHECK(heads.code == 1);
   CHECK(heads.says("dsx-E307: 5 heads don't divide a width of 16"));

@@ -141,6 +141,7 @@ inline constexpr ErrorEntry error_table[] = {
     {710, "a run resumed on other data"},
     {711, "a context longer than the model's positions"},
     {712, "data with a larger vocabulary than the model"},
+    {713, "a training run without data"},
     {715, "a token file among texts"},
     {720, "a prompt and new tokens that are more than the model's positions"},
     {721, "more sequences than a generator was planned for"},

@@ -15,6 +15,7 @@ struct Flag {
   double least = -std::numeric_limits<double>::infinity(), most = std::numeric_limits<double>::infinity();  // of a number
   std::vector<const char*> choices = {};  // of a word; empty: any
   bool kept = true;                       // with a checkpoint, for the run that resumes from it
+  bool required = false;
 };
 
 }  // namespace dsx
