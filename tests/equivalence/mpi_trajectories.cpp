@@ -69,7 +69,7 @@ TEST_CASE("MPI processes that pack weights, gradients and state equal threads, a
     Session session{checked(world())};
     Run run;
     Complaints complaints;
-    train_rank(session, c, recipe_of(c), 6, run, complaints, nullptr);
+    train_rank(session, c, recipe_of(c), 6, run, complaints, nullptr, learner_of(c));
     const auto wrong = complaints.take();
     CHECK_MESSAGE(wrong.empty(), name_of(c) << text_of(wrong));
 

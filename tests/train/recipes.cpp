@@ -49,7 +49,8 @@ TEST_CASE("a blend chooses five slots at once, may be joined, and is listed with
     CHECK_MESSAGE(same(Slots{}), b.name);
     CHECK(list_of_recipes().find(concat(b.text, ": ", b.names)) != std::string::npos);
   }
-  CHECK(recipe_words("full+small_gpu+fast") == std::vector<std::string_view>{"full", "zero2", "single", "host_optimizer", "bf16", "selective", "fast"});
+  CHECK(recipe_words("full+small_gpu+fast") ==
+        std::vector<std::string_view>{"full", "zero2", "single", "host_optimizer", "bf16", "selective", "fast"});
   CHECK(error_of([] { choose_recipe("small_gpu+zero3"); }).says("dsx-E102: \"zero2\" and \"zero3\" both choose the sharding"));
 }
 
