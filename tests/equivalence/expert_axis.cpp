@@ -174,3 +174,18 @@ TEST_CASE("rows that travel twice have the gradients of both ways") {
                {.degrees = {.data = 4, .expert = 4}, .recompute = RecomputeUnits{}},
                {.degrees = {.data = 2, .tensor = 2, .expert = 2, .token_split = true}}});
 }
+TEST_CASE("an evaluation on ranks that share out experts is that of one rank") {
+  const auto loss_on = [](const Degrees& degrees) {
+    std::vector<double> losses(degrees.ranks());
+    launch_threads(degrees.ranks(), [&](Session& session) {
+      const Mesh mesh{session, degrees};
+      Weights weights{mesh, test::mixture(dropless), Layout{.sharding = ZeRO<3>{}}.recipe()};
+      Evaluator evaluator{weights, TokenLoss{}, test::length};
+      losses[session.rank()] = evaluator.loss(test::batches_of({.degrees = degrees}, mesh, 0));
+    });
+    return losses;
+  };
+  const double one = loss_on({}).front();
+  for (const Degrees& d : {Degrees{.data = 2, .expert = 2}, Degrees{.data = 4, .expert = 4}, Degrees{.data = 2, .pipe = 2, .expert = 2}})
+    for (const double loss : loss_on(d)) CHECK(std::abs(loss - one) <= 1e-13);
+}
