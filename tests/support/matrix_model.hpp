@@ -65,10 +65,12 @@ inline Cell cell_of(const Setup& s) {
          .rule = rule_of(s).value_or(toy::Rule::adamw),
          .elements = precision.elements()};
   for (Extent kind = 0; kind < kinds; ++kind) c.rests[kind] = offload.rests(Kind(kind), {});
+  c.codecs = {quantizer.codec(QuantSite::gather, {}), quantizer.codec(QuantSite::reduction, {}), quantizer.codec(QuantSite::state, {}),
+              quantizer.feedback({})};
   return c;
 }
 inline Learner<MatrixModel> learner_of(const Setup& s) {
-  const bool formulas = sharding_of(s) && rule_of(s) && s.router.dense() && s.rounding != Rounding::packed;
+  const bool formulas = sharding_of(s) && rule_of(s) && s.router.dense();
   return {make_model(s.router), s.optimizer, formulas, s.router.dense()};
 }
 

@@ -45,6 +45,8 @@ static_assert(Quantizer<Quantize<At<BlockInt8<64>, QuantSite::gather>>>);
 
 }  // namespace dsx
 
-// dsx-policy: quantizer qwZ Quantize<At<BlockInt8<64>, QuantSite::gather>>{}
-// dsx-policy: quantizer qgZ Quantize<At<BlockInt4<64>, QuantSite::reduction>>{.error_feedback = true}
-// dsx-policy: quantizer state8 Quantize<At<BlockInt8<64>, QuantSite::state>>{}
+// dsx-policy: quantizer qwz Quantize<At<BlockInt8<64>, QuantSite::gather>>{}
+// dsx-policy: quantizer qgz Quantize<At<BlockInt8<64>, QuantSite::reduction>>{}
+// dsx-policy: quantizer qgz_int4 Quantize<At<BlockInt4<64>, QuantSite::reduction>>{.error_feedback = true}
+// dsx-policy: quantizer zeropp Quantize<At<BlockInt8<64>, QuantSite::gather>, At<BlockInt4<64>, QuantSite::reduction>>{.error_feedback = true}
+// dsx-policy: quantizer adam8bit Quantize<At<BlockInt8<64>, QuantSite::state>>{}
