@@ -151,6 +151,35 @@ TEST_CASE("the squared norm is exact to double and doesn't depend on threads") {
   CHECK(same_on_any_threads([&] { return kernels::squared_norm(x.view()); }));
 }
 
+TEST_CASE("squares are added up without rounding, on any number of threads") {
+  for_elements([&](auto zero) {
+    using T = decltype(zero);
+    for (const Extent n : sizes) {
+      Buffer<T> x{{n, 1}, 1};
+      if (n > 30) x.data[3] = T(1e-30F), x.data[4] = T(1e18F), x.data[5] = T(0.0F), x.data[6] = T(-1e-20F);
+      if constexpr (std::same_as<T, double>)
+        if (n > 30) x.data[7] = 1e-160, x.data[8] = 1e154, x.data[9] = 1e-200;  // the square of the first is denormal, that of the last 0
+      ExactSum one, all;
+      for (const T e : x.data) one.add(double(e) * double(e));
+      kernels::add_squares(x.view(), all);
+      CHECK(all.value() == one.value());
+      if (n == 0) continue;
+      x.data[n / 2] = T(-std::numeric_limits<float>::infinity());
+      kernels::add_squares(x.view(), all);
+      CHECK(all.value() == std::numeric_limits<double>::infinity());
+      x.data[n - 1] = T(-std::numeric_limits<float>::quiet_NaN());
+      kernels::add_squares(x.view(), all);
+      CHECK(std::isnan(all.value()));
+    }
+  });
+  Buffer<float> x{{123457, 1}, 2};
+  CHECK(same_on_any_threads([&] {
+    ExactSum sum;
+    kernels::add_squares(x.view(), sum);
+    return sum.value();
+  }));
+}
+
 TEST_CASE("one element that isn't finite is found wherever it lies") {
   for_elements([&](auto zero) {
     using T = decltype(zero);

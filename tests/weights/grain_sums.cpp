@@ -15,7 +15,7 @@ std::string tree_of(Extent n) {
   std::vector<float> leaves(n);
   for (Extent i = 0; i < n; ++i) texts[i] = concat(i);
   const auto number = [&](const View& v) { return Extent(v.pointer<float>() - leaves.data()); };
-  const auto add = [&](const View& from, const View& to) { texts[number(to)] = concat("(", texts[number(from)], "+", texts[number(to)], ")"); };
+  const auto add = [&](const View& from, const View& to) { texts[number(to)] = concat("(", texts[number(to)], "+", texts[number(from)], ")"); };
   TreeSum tree;
   for (Extent i = 0; i < n; ++i) tree.add({&leaves[i], {1, 1}}, add);
   tree.fold(add);

@@ -27,13 +27,15 @@ class ExactSum {
     const auto bits = std::bit_cast<std::uint64_t>(x);
     const int exponent = int(bits >> 52) & 0x7FF;
     if (exponent == 0x7FF) return void(special_ += x);
-    const int place = exponent ? exponent - 1 : 0;
     const std::uint64_t fraction = (bits & ((std::uint64_t(1) << 52) - 1)) | (exponent ? std::uint64_t(1) << 52 : 0);
+    add(fraction, exponent ? exponent - 1 : 0, std::int64_t(bits) >> 63);
+  }
+  /// units x 2^(place - 1074), or its negative where `sign` is -1; `place` is at most 2077.
+  void add(std::uint64_t units, int place, std::int64_t sign = 0) {
     const int shift = place & 31;
-    // fraction << shift, 84 bits, in three parts.
-    const std::uint64_t low = (fraction << shift) & low_32, rest = fraction >> (32 - shift), middle = rest & low_32, high = rest >> 32;
+    // units << shift, in three parts.
+    const std::uint64_t low = (units << shift) & low_32, rest = units >> (32 - shift), middle = rest & low_32, high = rest >> 32;
     std::int64_t* const to = &limbs_[std::size_t(place >> 5)];
-    const std::int64_t sign = std::int64_t(bits) >> 63;  // 0 or -1
     to[0] += (std::int64_t(low) ^ sign) - sign, to[1] += (std::int64_t(middle) ^ sign) - sign, to[2] += (std::int64_t(high) ^ sign) - sign;
     if (++since_carried_ == most_uncarried) carry();
   }

@@ -25,18 +25,18 @@ namespace dsx {
 /// The sums of leaves that come one after another: each of 2^k leaves waits until its sibling has come.
 class TreeSum {
  public:
-  /// add(from, to): to += from. A leaf's memory becomes that of the sum which it completes.
+  /// add(from, to): to += from. A sum lies where its first leaf lay.
   void add(View leaf, auto add) {
     Extent leaves = 1;
-    for (; count_ > 0 && waiting_[count_ - 1].leaves == leaves; leaves *= 2) add(waiting_[--count_].at, leaf);
+    for (; count_ > 0 && waiting_[count_ - 1].leaves == leaves; leaves *= 2) {
+      const View sibling = waiting_[--count_].at;
+      add(leaf, sibling), leaf = sibling;
+    }
     waiting_[count_++] = {leaf, leaves};
   }
   /// The last leaf has come: what waits is added up, the smallest sums first.
   void fold(auto add) {
-    for (; count_ > 1; --count_) {
-      add(waiting_[count_ - 2].at, waiting_[count_ - 1].at);
-      waiting_[count_ - 2].at = waiting_[count_ - 1].at;
-    }
+    for (; count_ > 1; --count_) add(waiting_[count_ - 1].at, waiting_[count_ - 2].at);
   }
   Extent waiting() const { return count_; }
   View& at(Extent i) { return waiting_[i].at; }  // the largest sums first
@@ -75,14 +75,19 @@ class GrainSum {
       session.move(leaves, here), leaves = here;
     }
     const auto add_up = [&](const View& from, const View& to) {
-      session.launch(kernels::pass_on, Opened{session.memory, from, Access::read}.view(), Grad{to, true});
+      const Opened term{session.memory, from, Access::read}, sum{session.memory, to, Access::update};
+      session.launch(kernels::pass_on, term.view(), Grad{sum.view(), true});
     };
     const Extent size = slots_.front().size();
     for (Extent begin = 0; begin < leaves.size(); begin += size) tree_.add(leaves.part({begin, begin + size}), add_up);
     came_ += leaves.size() / size;
     if (came_ == grains_) tree_.fold(add_up);
-    for (Extent i = 0; i < tree_.waiting(); ++i)
-      if (View& at = tree_.at(i); at.data != slots_[i].data) session.move(at, slots_[i]), at = slots_[i];
+    for (Extent i = 0; i < tree_.waiting(); ++i) {
+      View& at = tree_.at(i);
+      if (at.data == slots_[i].data && !session.is_dry()) continue;
+      away ? session.move(at, slots_[i]) : session.launch(kernels::copy, at, slots_[i]);
+      at = slots_[i];
+    }
   }
   /// Of all grains, when all have come.
   const View& whole() const { return slots_.front(); }
