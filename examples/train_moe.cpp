@@ -21,7 +21,8 @@ struct TrainedMoe {
   dsx::MoeOptions moe;
   dsx::LlamaConfig config;
 
-  TrainedMoe(const dsx::TrainerFlags<TrainedMoe>& o, const std::optional<dsx::Tokenizer>& tokenizer, dsx::Extent vocabulary, const std::filesystem::path& from)
+  TrainedMoe(const dsx::TrainerFlags<TrainedMoe>& o, const std::optional<dsx::Tokenizer>& tokenizer, dsx::Extent vocabulary,
+             const std::filesystem::path& from)
       : moe{o.model},
         config{from.empty() ? dsx::config_of(moe, vocabulary, o.feed.context, tokenizer ? tokenizer->end_of_text() : std::nullopt)
                             : dsx::config_for_llama(from, o.feed.context, vocabulary)} {
