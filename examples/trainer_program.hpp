@@ -81,18 +81,29 @@ void train(Options<Kind> o, const std::string& settings, dsx::Session& session) 
 
   const std::filesystem::path from = !o.resume.empty() ? dsx::newest_checkpoint(o.resume) : o.load;
   const Kind kind{o, tokenizer, corpus ? corpus->vocabulary() : o.corpus.vocabulary, from};
+  const dsx::Extent rows = dsx::rows_of(o.feed, mesh);
+  const dsx::TrainerOptions options{o.feed.micro_batches, rows, o.clip, o.feed.seed};
   const std::string names = o.precision == "fp32" ? o.recipe : o.recipe + (o.recipe.empty() ? "" : "+") + o.precision;
   dsx::Weights weights{mesh, kind.model(), dsx::choose_recipe(names, o.degrees.pipe), o.feed.seed};
   o.feed.by_grains = weights.fixed_grains();
-  const dsx::Extent rows = dsx::rows_of(o.feed, mesh);
   const double rate = o.rate.rate > 0 ? o.rate.rate : dsx::usual_rate(o.optimizer);
-  dsx::Trainer trainer{
-      weights, dsx::optimizer_named(o.optimizer, rate, o.decay, o.freeze_step), dsx::TokenLoss{}, {o.feed.micro_batches, rows, o.clip, o.feed.seed}};
+  const auto optimizer = dsx::optimizer_named(o.optimizer, rate, o.decay, o.freeze_step);
+  dsx::Trainer trainer{weights, optimizer, dsx::TokenLoss{}, options};
   const dsx::Traffic traffic = session.traffic;
   dsx::Evaluator evaluator{weights, dsx::TokenLoss{}, rows};
   std::optional<dsx::Generator<decltype(weights)>> generator;
   if (o.fit.sample_every > 0) generator.emplace(weights, dsx::GeneratorOptions{.length = kind.length(), .vocabulary = kind.vocabulary()});
-  if (!corpus) return void(std::printf("%s\n", dsx::describe(trainer, traffic).c_str()));
+  if (!corpus) {
+    const auto plan = [&](std::string_view of) {
+      dsx::Session other = dsx::Session::dry(session.rank(), session.ranks());
+      const dsx::Mesh other_mesh{other, mesh.degrees()};
+      dsx::Weights other_weights{other_mesh, kind.model(), dsx::choose_recipe(of, o.degrees.pipe)};
+      const dsx::Trainer other_trainer{other_weights, optimizer, dsx::TokenLoss{}, options};
+      const auto peak = [&](dsx::Tier tier) { return double(other.memory.peak_bytes(tier)); };
+      return dsx::StepCost{{peak(dsx::Tier::device), peak(dsx::Tier::host), peak(dsx::Tier::disk)}, other.traffic.wire_bytes()};
+    };
+    return void(std::printf("%s%s\n", dsx::describe(trainer, traffic).c_str(), dsx::costs_by_name(names, plan).c_str()));
+  }
 
   if (!o.resume.empty())
     dsx::resume(from, trainer, corpus->identity());
