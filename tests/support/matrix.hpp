@@ -109,6 +109,8 @@ Rounding rounding_of(const P& policy) {
     return std::same_as<P, FullPrecision> ? Rounding::none : Rounding::packed;
   else if constexpr (PrecisionPolicy<P>)
     return policy.elements() == Fp64{}.elements() ? Rounding::none : Rounding::element;
+  else if constexpr (requires { policy.exact_steps(); })  // an optimizer whose sums are its own
+    return Rounding::packed;
   else
     return Rounding::none;
 }

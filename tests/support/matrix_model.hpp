@@ -72,7 +72,8 @@ inline Cell cell_of(const Setup& s) {
 }
 inline Learner<MatrixModel> learner_of(const Setup& s) {
   const bool formulas = sharding_of(s) && rule_of(s) && s.router.dense();
-  return {make_model(s.router), s.optimizer, formulas, s.router.dense()};
+  const bool planned_wire = s.router.dense() && s.optimizer.exact_steps() == exact_steps_of(AdamW{});  // 1-bit Adam's first steps are exact
+  return {make_model(s.router), s.optimizer, formulas, planned_wire};
 }
 
 }  // namespace matrix
