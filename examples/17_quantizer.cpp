@@ -27,12 +27,12 @@ Outcome train(auto recipe) {
   dsx::launch_threads(2, [&](dsx::Session& session) {
     const dsx::Mesh mesh{session, {.data = 2}};
     dsx::Weights weights{mesh, dsx::make_gpt2({.vocabulary = 64, .positions = 16, .width = 64, .heads = 4, .layers = 2}), recipe};
-    dsx::Trainer trainer{weights, dsx::AdamW{.rate = 5e-3}, dsx::TokenLoss{}, {.rows = 4 * 16, .clip = 1}};
+    dsx::Trainer trainer{weights, dsx::AdamW{.rate = 1e-3}, dsx::TokenLoss{}, {.rows = 4 * 16, .clip = 1}};
     for (int step = 0; step < 20; ++step) {
       dsx::MicroBatch batch;
       for (int s = int(session.rank()) * 4; s < int(session.rank()) * 4 + 4; ++s) {
         std::vector<int> ids(16), targets(16);
-        for (int t = 0; t < 16; ++t) ids[t] = (9 * s + step + t) % 64, targets[t] = (7 * ids[t] + s) % 64;
+        for (int t = 0; t < 16; ++t) ids[t] = (9 * s + step + t) % 64, targets[t] = (ids[t] + 1) % 64;
         batch.add(ids, targets, dsx::RowId(s) * 16);
       }
       session.traffic.clear();

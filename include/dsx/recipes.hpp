@@ -99,4 +99,13 @@ std::vector<std::string_view> recipe_words(std::string_view text);
 /// name, dsx-E102 for two of one slot, dsx-E107 for two that exclude each other. A program with policies of its own gives its table.
 AnyRecipe choose_recipe(std::string_view text, Extent stages = 1, std::span<const RecipeName> table = recipe_names);
 
+/// What one rank needs for a step: the most bytes at once in each tier, and what it moves.
+struct StepCost {
+  std::array<double, 3> peak{};  // by tier
+  double wire = 0;
+};
+/// A line for each name of a recipe that changes it: what `plan` of the recipe says more or less than of the same without that name. A name
+/// without which there is no such recipe is left out.
+std::string costs_by_name(std::string_view recipe, const std::function<StepCost(std::string_view)>& plan);
+
 }  // namespace dsx

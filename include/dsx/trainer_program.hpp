@@ -80,18 +80,29 @@ void run_on(TrainerFlags<Kind> o, const std::string& settings, Session& session)
 
   const std::filesystem::path from = !o.resume.empty() ? newest_checkpoint(o.resume) : o.load;
   const Kind kind{o, tokenizer, corpus ? corpus->vocabulary() : o.corpus.vocabulary, from};
+  const Extent rows = rows_of(o.feed, mesh);
+  const TrainerOptions options{o.feed.micro_batches, rows, o.clip, o.feed.seed};
   const std::string names = o.precision == "fp32" ? o.recipe : o.recipe + (o.recipe.empty() ? "" : "+") + o.precision;
   Weights weights{mesh, kind.model(), choose_recipe(names, o.degrees.pipe), o.feed.seed};
   o.feed.by_grains = weights.fixed_grains();
-  const Extent rows = rows_of(o.feed, mesh);
   const double rate = o.rate.rate > 0 ? o.rate.rate : usual_rate(o.optimizer);
-  Trainer trainer{
-      weights, optimizer_named(o.optimizer, rate, o.decay, o.freeze_step), TokenLoss{}, {o.feed.micro_batches, rows, o.clip, o.feed.seed}};
+  const auto optimizer = optimizer_named(o.optimizer, rate, o.decay, o.freeze_step);
+  Trainer trainer{weights, optimizer, TokenLoss{}, options};
   const Traffic traffic = session.traffic;
   Evaluator evaluator{weights, TokenLoss{}, rows};
   std::optional<Generator<decltype(weights)>> generator;
   if (o.fit.sample_every > 0) generator.emplace(weights, GeneratorOptions{.length = kind.length(), .vocabulary = kind.vocabulary()});
-  if (!corpus) return void(std::printf("%s\n", describe(trainer, traffic).c_str()));
+  if (!corpus) {
+    const auto plan = [&](std::string_view of) {
+      Session other = Session::dry(session.rank(), session.ranks());
+      const Mesh other_mesh{other, mesh.degrees()};
+      Weights other_weights{other_mesh, kind.model(), choose_recipe(of, o.degrees.pipe)};
+      const Trainer other_trainer{other_weights, optimizer, TokenLoss{}, options};
+      const auto peak = [&](Tier tier) { return double(other.memory.peak_bytes(tier)); };
+      return StepCost{{peak(Tier::device), peak(Tier::host), peak(Tier::disk)}, other.traffic.wire_bytes()};
+    };
+    return void(std::printf("%s%s\n", describe(trainer, traffic).c_str(), costs_by_name(names, plan).c_str()));
+  }
 
   if (!o.resume.empty())
     resume(from, trainer, corpus->identity());

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /// Reads recipes from command lines and lists them.
 #include <dsx/recipes.hpp>
+#include <dsx/train/progress.hpp>
 
 namespace dsx {
 
@@ -50,6 +51,33 @@ AnyRecipe choose_recipe(std::string_view text, Extent stages, std::span<const Re
   if (stages > 1) std::get<AnySchedule>(policies) = OneForwardOneBackward{};
   for (const RecipeName& r : chosen) r.choose(policies);
   return policies;
+}
+
+std::string costs_by_name(std::string_view recipe, const std::function<StepCost(std::string_view)>& plan) {
+  const std::vector<std::string_view> words = recipe_words(recipe);
+  const StepCost whole = plan(recipe);
+  std::string text;
+  const auto cell = [](const std::string& s) { return std::string(s.size() < 14 ? 14 - s.size() : 1, ' ') + s; };
+  const auto change = [](double with, double without) {
+    return with == without ? std::string{"0"} : concat(with > without ? "+" : "-", bytes_text(std::abs(with - without)));
+  };
+  for (Extent left_out = 0; left_out < words.size(); ++left_out) {
+    std::string others;
+    for (Extent i = 0; i < words.size(); ++i)
+      if (i != left_out) others += concat(others.empty() ? "" : "+", words[i]);
+    try {
+      const StepCost without = plan(others);
+      if (without.peak == whole.peak && without.wire == whole.wire) continue;
+      text += concat("  ", words[left_out], std::string(words[left_out].size() < 22 ? 22 - words[left_out].size() : 1, ' '));
+      for (Extent tier = 0; tier < whole.peak.size(); ++tier) text += cell(change(whole.peak[tier], without.peak[tier]));
+      text += cell(change(whole.wire, without.wire)) + "\n";
+    } catch (const Error&) {
+    }
+  }
+  if (text.empty()) return text;
+  std::string head = "each policy, against the same recipe without it\n" + std::string(24, ' ');
+  for (const char* column : {"on the device", "on the host", "on the disk", "traffic"}) head += cell(column);
+  return head + "\n" + text;
 }
 
 }  // namespace dsx

@@ -45,7 +45,7 @@ TEST_CASE("a generator over experts on several ranks makes the text of one rank,
       const Mesh mesh{session, degrees};
       Weights weights{mesh, model, Recipe{ZeRO<3>{}}};
       Generator generator{weights, {.sequences = 3, .length = test::length, .vocabulary = test::vocabulary, .cached = false}};
-      texts[session.rank()] = generator.generate(prompts, 5, {.end = 5});
+      texts[session.rank()] = generator.generate(prompts, 5, {.ends = {5}});
     });
     return texts;
   };

@@ -159,7 +159,7 @@ TEST_CASE("without warm-up, and over ranks that all cut its state, 1-bit Adam is
   for (const AnySharding& cut : {AnySharding{ZeRO<1>{}}, AnySharding{ZeRO<2>{}}, AnySharding{ZeRO<3>{}}}) {
     CHECK(refusal({.data = 4}, cut, rule) ==
           "dsx-E121: 1-bit Adam sums momenta of raw.matrix over ranks that hold them whole, but its state is cut over data, where all of its 4 data "
-          "ranks are");
+          "ranks are; leave the state whole, or take AdamW");
     CHECK(refusal({.tensor = 2}, cut, rule) == "");
   }
   CHECK(refusal({.data = 4}, Replicate{}, rule) == "");
@@ -178,7 +178,7 @@ TEST_CASE("1-bit Adam beside a quantizer of the same sum is refused, and leaves 
   const Extent before = session.memory.tally(Category::state).now;
   CHECK_THROWS_WITH_AS((Trainer{weights, OneBitAdam{.freeze_step = 5}, test::NoLoss{}, {}}),
                        "dsx-E122: the quantizer packs gradients of raw.matrix as int8 by 64 for their sum over data, but the optimizer sums its momentum "
-                       "over them in its own way, as 1-bit Adam does",
+                       "over them in its own way, as 1-bit Adam does; keep one of the two",
                        Error);
   CHECK(session.memory.tally(Category::state).now == before);
   CHECK_NOTHROW((Trainer{weights, AdamW{}, test::NoLoss{}, {}}));
@@ -190,6 +190,6 @@ TEST_CASE("1-bit Adam beside sums that no layout changes is refused: dsx-E126") 
   Weights weights{mesh, golden_model(), Recipe{Reproducible{}}};
   CHECK_THROWS_WITH_AS((Trainer{weights, OneBitAdam{.freeze_step = 5}, test::NoLoss{}, {}}),
                        "dsx-E126: the optimizer sums its momentum of raw.matrix over data in its own way, as 1-bit Adam does, and the summation policy "
-                       "asks for sums that no layout changes",
+                       "asks for sums that no layout changes; drop one of the two",
                        Error);
 }

@@ -38,7 +38,7 @@ struct AlternativesOf<std::tuple<listed::Listed<P>...>> {
   using type = std::variant<P...>;
 };
 /// Any of the listed routers. A router may own weights, so this holds one instead of calling it.
-struct AnyRouter {
+struct ListedRouter {
   AlternativesOf<decltype(listed::routers(width))>::type chosen{};
   bool dense() const { return std::holds_alternative<Dense>(chosen); }
   Extent experts() const {
@@ -65,7 +65,7 @@ enum class Rounding { none, element, packed };
 /// What a cell trains with.
 struct Setup {
   AnyPolicies policies{};
-  AnyRouter router{};
+  ListedRouter router{};
   AnyOptimizer optimizer = AdamW{};
   Degrees degrees{};
   std::string name{}, router_name{}, optimizer_name{};
@@ -109,6 +109,8 @@ Rounding rounding_of(const P& policy) {
     return std::same_as<P, FullPrecision> ? Rounding::none : Rounding::packed;
   else if constexpr (PrecisionPolicy<P>)
     return policy.elements() == Fp64{}.elements() ? Rounding::none : Rounding::element;
+  else if constexpr (requires { policy.exact_steps(); })  // an optimizer whose sums are its own
+    return Rounding::packed;
   else
     return Rounding::none;
 }

@@ -14,7 +14,7 @@ using toy::Cell, toy::Learner, toy::Run;
 
 /// A layer as it is, or several of it. Behind Dense that is the toy's own model, for which there are formulas.
 struct FeedForward {
-  std::variant<Experts<Dense, Mlp>, Experts<AnyRouter, Mlp>> chosen;
+  std::variant<Experts<Dense, Mlp>, Experts<ListedRouter, Mlp>> chosen;
   void parts(auto& visit) const {
     std::visit([&](const auto& e) { e.parts(visit); }, chosen);
   }
@@ -25,14 +25,14 @@ struct FeedForward {
 using MatrixBlock = PreNormBlock<LayerNorm, CausalAttention, FeedForward>;
 using MatrixModel = Sequential<Named<Embedding>, Named<Repeat<MatrixBlock>>, Named<Chain<Named<toy::Spare>, Named<LayerNorm>, Named<Head>>>>;
 
-inline MatrixModel make_model(const AnyRouter& router) {
+inline MatrixModel make_model(const ListedRouter& router) {
   using namespace toy;
   static_assert(matrix::width == toy::width);
   constexpr double rate = 0.1;
   const LayerNorm norm{toy::width};
   const Mlp mlp{toy::width, hidden};
   const FeedForward feed =
-      router.dense() ? FeedForward{Experts<Dense, Mlp>{1, Dense{}, mlp}} : FeedForward{Experts<AnyRouter, Mlp>{router.experts(), router, mlp}};
+      router.dense() ? FeedForward{Experts<Dense, Mlp>{1, Dense{}, mlp}} : FeedForward{Experts<ListedRouter, Mlp>{router.experts(), router, mlp}};
   const MatrixBlock block{norm, CausalAttention{toy::width, heads, default_deviation, rate}, norm, feed, rate};
   return MatrixModel{Named{"embedding", Embedding{vocabulary, length, toy::width, rate, "token_table"}}, Named{"blocks", Repeat{blocks, block}},
                      Named{"final", Chain{Named{"spare", Spare{}}, Named{"norm", norm}, Named{"head", Head{vocabulary, toy::width, "token_table"}}}}};
@@ -63,7 +63,8 @@ inline Cell cell_of(const Setup& s) {
          .micro_batches = toy::sequences / s.degrees.data,
          .recompute = recompute.units(),
          .rule = rule_of(s).value_or(toy::Rule::adamw),
-         .elements = precision.elements()};
+         .elements = precision.elements(),
+         .reproducible = summation.fixed_grains()};
   for (Extent kind = 0; kind < kinds; ++kind) c.rests[kind] = offload.rests(Kind(kind), {});
   c.codecs = {quantizer.codec(QuantSite::gather, {}), quantizer.codec(QuantSite::reduction, {}), quantizer.codec(QuantSite::state, {}),
               quantizer.feedback({})};
@@ -71,7 +72,8 @@ inline Cell cell_of(const Setup& s) {
 }
 inline Learner<MatrixModel> learner_of(const Setup& s) {
   const bool formulas = sharding_of(s) && rule_of(s) && s.router.dense();
-  return {make_model(s.router), s.optimizer, formulas, s.router.dense()};
+  const bool planned_wire = s.router.dense() && s.optimizer.exact_steps() == exact_steps_of(AdamW{});  // 1-bit Adam's first steps are exact
+  return {make_model(s.router), s.optimizer, formulas, planned_wire};
 }
 
 }  // namespace matrix

@@ -207,8 +207,8 @@ TEST_CASE("a quantizer beside fixed grains is refused at every site that trainin
   const auto with = [&](Packs packs) { return refusal({}, with_branch(), Recipe{packs, Grains{true}}); };
   CHECK(with({}) == "nothing");
   for (const QuantSite site : {QuantSite::gather, QuantSite::reduction, QuantSite::state})
-    CHECK(with({site, &block_int8<64>}) ==
-          concat("dsx-E125: the quantizer gives int8 by 64 for branch.up.weight at ", name_of(site), ", and the summation fixes its grains"));
+    CHECK(with({site, &block_int8<64>}) == concat("dsx-E125: the quantizer gives int8 by 64 for branch.up.weight at ", name_of(site),
+                                                  ", and the summation fixes its grains; drop one of the two"));
 }
 
 TEST_CASE("a state that is cut over far ranks first is refused beside fixed grains: dsx-E124") {

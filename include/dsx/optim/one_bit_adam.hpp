@@ -25,7 +25,7 @@ struct OneBitAdam {
     const Axes summed = b.kind.summed_over - Axes::tensor, axes = b.summed_whole();
     if (mesh.size(summed) > 1 && mesh.size(axes) == 1)
       fail<121>("1-bit Adam sums momenta of ", b.segments.front().path, " over ranks that hold them whole, but its state is cut over ",
-                to_text(b.where.state), ", where all of its ", mesh.size(summed), " data ranks are");
+                to_text(b.where.state), ", where all of its ", mesh.size(summed), " data ranks are; leave the state whole, or take AdamW");
     if (mesh.size(axes) == 1) return {};
     std::vector<Range> tensors;
     for (const Segment& s : b.segments)
@@ -47,3 +47,5 @@ struct OneBitAdam {
 static_assert(Optimizer<OneBitAdam>);
 
 }  // namespace dsx
+
+// dsx-policy: optimizer onebit_adam OneBitAdam{.rate = 3e-3, .epsilon = 1e-4, .freeze_step = 10}

@@ -198,7 +198,7 @@ class Weights {
       for (const QuantSite site : {QuantSite::gather, QuantSite::reduction, QuantSite::state})
         if (const Codec* codec = quantizer.codec(site, b.kind); codec && fixed_grains())
           fail<125>("the quantizer gives ", codec->name(), " for ", b.segments.front().path, " at ", name_of(site),
-                    ", and the summation fixes its grains");
+                    ", and the summation fixes its grains; drop one of the two");
         else if (codec && !(codec->known() && codec->block > 0))
           fail<117>("the quantizer gives ", codec->name(), " for ", b.segments.front().path, " at ", name_of(site),
                     ", where codes of 8 or 4 bits in blocks are packed: give it block_int8 or block_int4",
