@@ -27,7 +27,7 @@ void arrival_order(View counts_E, View arriving_RL, View sent_R, View received_R
     std::string from;
     for (Extent r = 0; r < ranks; ++r) from += concat(r ? ", " : "", received[r], " from expert rank ", r);
     fail<350>(all, " rows of tokens arrive at the ", here, " experts of this rank (", from, "), and memory was planned for ", places_N1.size(),
-              "; the ranks that share out experts plan micro-batches of equally many rows");
+              "; plan micro-batches of equally many rows on all ranks that share out experts, or give their router more room");
   }
   first[0] = 0;
   for (Extent e = 0; e < here; ++e) {

@@ -132,9 +132,11 @@ TEST_CASE("a rank holds its part of the experts' weights, gradients and state, a
 }
 TEST_CASE("the plan of experts holds all rows that their ranks may send, and no more") {
   const auto bound = [](const Routes& routes, Extent rows, Extent ranks) { return routes.bound_arriving(rows, ranks); };
-  CHECK(bound({.experts = 8, .choices = 2, .capacity = 100}, 100, 4) == 4 * 100 * 2);  // both choices of every token here
-  CHECK(bound({.experts = 4, .choices = 2, .capacity = 100}, 100, 4) == 4 * 100);      // the one expert here, once a token
-  CHECK(bound({.experts = 8, .choices = 2, .capacity = 25}, 100, 4) == 4 * 2 * 25);    // no more than have seats
+  CHECK(bound({.experts = 8, .choices = 2, .capacity = 100}, 100, 4) == 4 * 100 * 2);       // both choices of every token here
+  CHECK(bound({.experts = 4, .choices = 2, .capacity = 100}, 100, 4) == 4 * 100);           // the one expert here, once a token
+  CHECK(bound({.experts = 8, .choices = 2, .capacity = 25}, 100, 4) == 4 * 2 * 25);         // no more than have seats
+  CHECK(bound({.experts = 8, .choices = 2, .capacity = 100, .room = 1.5}, 100, 4) == 300);  // half as much again as an even share
+  CHECK(bound({.experts = 8, .choices = 2, .capacity = 100, .room = 9}, 100, 4) == 4 * 100 * 2);
   CHECK(bound({.experts = 8, .choices = 2, .capacity = 100}, 100, 1) == Routes{.experts = 8, .choices = 2, .capacity = 100}.bound(100));
 }
 

@@ -117,7 +117,7 @@ TEST_CASE("a rank that fails before its tokens travel frees those that wait for 
     CHECK(o.took.count() < 5'000);
   }
 }
-TEST_CASE("ranks that plan micro-batches of unequal size end when more tokens arrive than fit: dsx-E350") {
+TEST_CASE("ranks that plan micro-batches of unequal size, or have little room, end when more tokens arrive than fit: dsx-E350") {
   const auto to_the_first = +[](RowId, Extent choice) { return int(choice); };
   const Outcome o = outcome_of(test::mixture(test::Told{4, to_the_first}), {.degrees = {.data = 2, .expert = 2}},
                                [](Rank r) { return r == 0 ? test::length : 2 * test::length; });
@@ -125,4 +125,7 @@ TEST_CASE("ranks that plan micro-batches of unequal size end when more tokens ar
   const Outcome small = outcome_of(test::mixture(test::Told{4, to_the_first}), {.degrees = {.data = 4, .expert = 2}},
                                    [](Rank r) { return r == 0 ? 3 : test::length; });  // its own sequences have 3 tokens
   CHECK(small.all_told(350, " rows of tokens arrive at the 2 experts of this rank ("));
+  const Outcome crowded = outcome_of(test::mixture(Dropless<2>{.width = width, .experts = 4, .room = 0.1}), {.degrees = {.data = 4, .expert = 4}});
+  CHECK(crowded.all_told(350, "and memory was planned for 2; plan micro-batches of equally many rows on all ranks that share out experts, or give"));
+  CHECK(outcome_of(test::mixture(Dropless<2>{.width = width, .experts = 4, .room = 2}), {.degrees = {.data = 4, .expert = 4}}).all(0, ""));
 }

@@ -58,6 +58,6 @@ TEST_CASE("nothing may arrive, and nothing leave") {
 TEST_CASE("more rows than memory was planned for are refused: dsx-E350") {
   CHECK_THROWS_WITH_AS(order({1, 1, 1, 1}, {4, 0, 3, 2}, 2, 8),
                        "dsx-E350: 9 rows of tokens arrive at the 2 experts of this rank (4 from expert rank 0, 5 from expert rank 1), and memory was "
-                       "planned for 8; the ranks that share out experts plan micro-batches of equally many rows",
+                       "planned for 8; plan micro-batches of equally many rows on all ranks that share out experts, or give their router more room",
                        Error);
 }

@@ -5,6 +5,7 @@
 ///     Dropless<2> router{.width = 768, .experts = 8, .balance = {.weight = 0.01, .by_sequence = true}, .z_loss = 1e-3};
 ///
 /// Plans hold k rows of experts for each token, of all ranks that share out the experts; products run on those that there are, expert by expert.
+/// Where that is too much memory, `room` bounds it, and a step in which more rows come than fit ends with dsx-E350.
 #pragma once
 
 #include <dsx/ops/route.hpp>
@@ -18,10 +19,15 @@ struct Dropless {
   bool renormalised = k > 1;
   Balance balance{};
   double z_loss = 0;
+  double room = 0;  // among experts of a rank that share a mesh axis, in even shares of all rows; 0: for all that may come
   Parameter gate{{width, experts}, {0, 0.02F}};
 
   void parts(auto& visit) const { visit("gate", gate); }
-  Routes operator()(Value<Common> x_RC) const { return TokenChoice{k, {}, Drop::by_position, renormalised, balance, z_loss}(x_RC, gate); }
+  Routes operator()(Value<Common> x_RC) const {
+    Routes routes = TokenChoice{k, {}, Drop::by_position, renormalised, balance, z_loss}(x_RC, gate);
+    routes.room = room;
+    return routes;
+  }
 };
 static_assert(ExpertRouter<Dropless<2>>);
 

@@ -20,6 +20,7 @@
 
 #include <dsx/pass/pass.hpp>
 
+#include <cmath>
 #include <concepts>
 #include <limits>
 
@@ -33,6 +34,7 @@ struct Routes {
   Extent experts = 1;   // in all, on all ranks of the expert axis together
   Extent choices = 1;   // of each token at most
   Extent capacity = 0;  // the most rows that one expert is given of this rank's tokens; without a limit the bound of x's rows
+  double room = 0;      // for rows that arrive from other ranks, in even shares; 0: for all that may
   Node chosen = none;   // rows x choices, i32: an expert, or `dropped`
   Node weights = none;  // rows x choices, of the wide element: what each answer is multiplied with before the sum
   Node counts = none;   // 1 x experts, i32: rows for each expert; -1 - r at the front says that row r has no best expert (dsx-E345)
@@ -45,10 +47,11 @@ struct Routes {
   /// The most rows of all experts together: what the plan of a grouped product holds.
   Extent bound(Extent rows) const { return std::min(rows * choices, experts * capacity); }
   /// The most that arrive where one of `ranks` equal parts of the experts lies, from as many ranks with so many rows each: a token may choose
-  /// all of its experts there.
+  /// all of its experts there, unless the router gives them less room.
   Extent bound_arriving(Extent rows, Extent ranks) const {
     const Extent here = experts / ranks;
-    return ranks * std::min(rows * std::min(choices, here), here * capacity);
+    const Extent all = ranks * std::min(rows * std::min(choices, here), here * capacity);
+    return room > 0 ? std::min(all, Extent(std::ceil(room * double(bound(rows))))) : all;
   }
 };
 static_assert(std::is_trivially_copyable_v<Routes>);
