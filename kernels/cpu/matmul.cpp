@@ -117,6 +117,34 @@ struct Product {
   bool accumulate;
 };
 
+/// The block of a product that so many rows and columns are, with its epilogue.
+template <class T, class U>
+MatmulTask<T, U> task(const Product& p, const Epilogue& epilogue, Range rows, Range columns, std::byte* space) {
+  const View& bias = epilogue.bias_N;
+  return {.a = static_cast<const T*>(p.a) + rows.begin * p.a_steps.row,
+          .a_row = p.a_steps.row,
+          .a_column = p.a_steps.column,
+          .b = static_cast<const T*>(p.b) + columns.begin * p.b_steps.column,
+          .b_row = p.b_steps.row,
+          .b_column = p.b_steps.column,
+          .c = static_cast<U*>(p.c) + rows.begin * p.c_row + columns.begin,
+          .c_row = p.c_row,
+          .m = rows.size(),
+          .n = columns.size(),
+          .k = p.k,
+          .accumulate = p.accumulate,
+          .single = p.m == 1,
+          .bias = bias.data ? bias.pointer<std::byte>() + columns.begin * bytes_of(bias.element) : nullptr,
+          .wide_bias = bias.element == element_of<U>,
+          .activated = epilogue.activated_MN.data ? epilogue.activated_MN.pointer<U>() + rows.begin * p.c_row + columns.begin : nullptr,
+          .form = epilogue.form,
+          .space = space};
+}
+std::byte* aligned_begin(const View& scratch) {
+  std::byte* const space = scratch.pointer<std::byte>();
+  return space + (64 - reinterpret_cast<std::uintptr_t>(space) % 64) % 64;
+}
+
 template <class T, class U>
 void run(const Product& p, const Epilogue& epilogue, View scratch) {
   if (p.m == 0 || p.n == 0) return;
@@ -127,38 +155,58 @@ void run(const Product& p, const Epilogue& epilogue, View scratch) {
     if (--fewer == 0)
       fail<401>("kernels::matmul needs ", planned.bytes(), " bytes of scratch for ", p.m, " x ", p.k, " times ", p.k, " x ", p.n, ", not ",
                 scratch.bytes());
-  const Extent blocks = planned.blocks.down * planned.blocks.across;
-  std::byte* space = scratch.pointer<std::byte>();
-  space += (64 - reinterpret_cast<std::uintptr_t>(space) % 64) % 64;
-  in_parallel(blocks, p.m * p.n * p.k, [&](Extent i) {
+  std::byte* const space = aligned_begin(scratch);
+  in_parallel(planned.blocks.down * planned.blocks.across, p.m * p.n * p.k, [&](Extent i) {
     const auto part = [](Extent whole, Extent tile, Extent parts, Extent index) {
       const Range tiles = share({0, (whole + tile - 1) / tile}, parts, index);
       return Range{std::min(whole, tiles.begin * tile), std::min(whole, tiles.end * tile)};
     };
     const Range rows = part(p.m, body.tile_rows, planned.blocks.down, i / planned.blocks.across);
     const Range columns = part(p.n, body.tile_columns, planned.blocks.across, i % planned.blocks.across);
-    if (rows.size() == 0 || columns.size() == 0) return;
-    const View& bias = epilogue.bias_N;
-    const bool wide_bias = bias.element == element_of<U>;
-    body.product({.a = static_cast<const T*>(p.a) + rows.begin * p.a_steps.row,
-                  .a_row = p.a_steps.row,
-                  .a_column = p.a_steps.column,
-                  .b = static_cast<const T*>(p.b) + columns.begin * p.b_steps.column,
-                  .b_row = p.b_steps.row,
-                  .b_column = p.b_steps.column,
-                  .c = static_cast<U*>(p.c) + rows.begin * p.c_row + columns.begin,
-                  .c_row = p.c_row,
-                  .m = rows.size(),
-                  .n = columns.size(),
-                  .k = p.k,
-                  .accumulate = p.accumulate,
-                  .single = p.m == 1,
-                  .bias = bias.data ? bias.pointer<std::byte>() + columns.begin * bytes_of(bias.element) : nullptr,
-                  .wide_bias = wide_bias,
-                  .activated = epilogue.activated_MN.data ? epilogue.activated_MN.pointer<U>() + rows.begin * p.c_row + columns.begin : nullptr,
-                  .form = epilogue.form,
-                  .space = space + i * planned.space});
+    if (rows.size() > 0 && columns.size() > 0) body.product(task<T, U>(p, epilogue, rows, columns, space + i * planned.space));
   });
+}
+
+/// What a group costs a thread beside its rows, in rows: its matrix comes from memory or goes there.
+constexpr Extent rows_of_a_matrix = 48;
+/// Fewer rows a thread are better shared group by group, each cut over all threads.
+constexpr Extent least_rows = 64;
+
+/// Products of groups of rows, none larger than m x n x k; of(g) is group g's, with its epilogue. All of them together are cut into equal
+/// parts, a few a thread, and whoever is free takes the next: nobody waits for others between groups, and a matrix is packed by one thread, or
+/// two. False, with nothing done, where that doesn't pay or the space is short.
+template <class T, class U, class Of>
+bool run_groups(std::span<const Extent> begin, Extent m, Extent n, Extent k, View scratch, const Of& of) {
+  const auto& body = pick<MatmulBody<T, U>>();
+  const Extent groups = begin.size() - 1, team = threads(), space = round_up(body.space(m, n, k), 64);
+  if (team == 1 || begin.back() < team * least_rows || m * n * k < 8 * worth_threads || scratch.bytes() < team * space + 64) return false;
+  std::byte* const first = aligned_begin(scratch);
+  const Extent parts = std::min(4 * team, begin.back() / least_rows);
+  in_parallel(parts, m * n * k, [&](Extent part) {
+    const Range mine = share({0, begin.back() + groups * rows_of_a_matrix}, parts, part);
+    for (Extent g = 0; g < groups; ++g) {
+      const Range cost{begin[g] + g * rows_of_a_matrix, begin[g + 1] + (g + 1) * rows_of_a_matrix};
+      if (overlap(cost, mine).size() == 0) continue;
+      const auto [product, epilogue] = of(g);
+      // A product is cut where tiles end, so that a row's sums are made in one way wherever it is computed.
+      const auto row = [&, all = product.m](Extent at) {
+        if (at >= cost.end) return all;
+        return at <= cost.begin ? 0 : std::min(all, round_up((at - cost.begin) * all / cost.size(), body.tile_rows));
+      };
+      const Range rows{row(mine.begin), row(mine.end)};
+      if (rows.size() > 0) body.product(task<T, U>(product, epilogue, rows, {0, n}, first + this_thread() * space));
+    }
+  });
+  return true;
+}
+/// The same, or one after the other.
+template <class T, class U, class Of>
+void run_each(std::span<const Extent> begin, Extent m, Extent n, Extent k, View scratch, const Of& of) {
+  if (run_groups<T, U>(begin, m, n, k, scratch, of)) return;
+  for (Extent g = 0; g + 1 < begin.size(); ++g) {
+    const auto [product, epilogue] = of(g);
+    run<T, U>(product, epilogue, scratch);
+  }
 }
 
 /// The caller's scratch, or as much as a product needs if the caller gave none.
@@ -250,8 +298,7 @@ Extent matmul_scratch(const Matrix& a, const Matrix& b, const View& c) {
   return matmul_library(a.view.element) == MatmulLibrary::onednn ? std::max(packing, onednn_space(shape_of(a, b, c))) : packing;
 }
 
-void grouped_matmul(const Matrix& a, View b_GKN, bool b_transposed, std::span<const Extent> begin, Grad c, View scratch,
-                    const Epilogue& epilogue) {
+void grouped_matmul(const Matrix& a, View b_GKN, bool b_transposed, std::span<const Extent> begin, Grad c, View scratch, const Epilogue& epilogue) {
   const Extent groups = begin.empty() ? 0 : begin.size() - 1;
   const Shape left = a.shape(), out = c.view.shape;
   check_groups("grouped_matmul", begin, left.rows);
@@ -268,21 +315,22 @@ void grouped_matmul(const Matrix& a, View b_GKN, bool b_transposed, std::span<co
   if (activated.data) same_shape("grouped_matmul", c.view, activated), same_element("grouped_matmul", c.view, activated);
   if (left.rows == 0) return;
   const Space space{a, {b_GKN.rows({0, stacked}), b_transposed}, c.view, scratch};
-  for (Extent g = 0; g < groups; ++g) {
-    const Range rows{begin[g], begin[g + 1]};
-    if (rows.size() == 0) continue;
-    const Steps a_steps = steps(a);
-    const Matrix b{b_GKN.rows({g * stacked, (g + 1) * stacked}), b_transposed};
-    Epilogue own = epilogue;
-    if (bias.data) own.bias_N = bias.reshaped({groups, out.columns}).rows({g, g + 1});
-    if (activated.data) own.activated_MN = activated.rows(rows);
-    dispatch_product(a.view.element, c.view.element, [&](auto zero, auto result_zero) {
-      using T = decltype(zero);
-      run<T, decltype(result_zero)>({a.view.pointer<T>() + rows.begin * a_steps.row, a_steps, b.view.data, steps(b), c.view.rows(rows).data,
-                                     out.columns, rows.size(), out.columns, left.columns, c.accumulate},
-                                    own, space.view());
-    });
-  }
+  dispatch_product(a.view.element, c.view.element, [&](auto zero, auto result_zero) {
+    using T = decltype(zero);
+    using U = decltype(result_zero);
+    const Steps a_steps = steps(a), b_steps = steps({b_GKN, b_transposed});
+    const auto of = [&](Extent g) {
+      const Range rows{begin[g], begin[g + 1]};
+      Epilogue own = epilogue;
+      if (bias.data) own.bias_N = bias.reshaped({groups, out.columns}).rows({g, g + 1});
+      if (activated.data) own.activated_MN = activated.rows(rows);
+      // Rows of A may be columns of its view.
+      return std::pair{Product{a.view.pointer<T>() + rows.begin * a_steps.row, a_steps, b_GKN.rows({g * stacked, (g + 1) * stacked}).data, b_steps,
+                               c.view.rows(rows).data, out.columns, rows.size(), out.columns, left.columns, c.accumulate},
+                       own};
+    };
+    run_each<T, U>(begin, out.rows, out.columns, left.columns, space.view(), of);
+  });
 }
 
 void grouped_matmul_weights(View a_MK, View dc_MN, std::span<const Extent> begin, Grad db_GKN, View scratch) {
@@ -294,10 +342,17 @@ void grouped_matmul_weights(View a_MK, View dc_MN, std::span<const Extent> begin
   same_element("grouped_matmul_weights", a_MK, dc_MN);
   if (groups == 0) return;
   const Space space{{a_MK, true}, {dc_MN}, db_GKN.view.rows({0, k}), scratch};
-  for (Extent g = 0; g < groups; ++g) {
-    const Range rows{begin[g], begin[g + 1]};
-    by_eigen({a_MK.rows(rows), true}, {dc_MN.rows(rows)}, {db_GKN.view.rows({g * k, (g + 1) * k}), db_GKN.accumulate}, {}, space.view());
-  }
+  dispatch_product(a_MK.element, db_GKN.view.element, [&](auto zero, auto result_zero) {
+    const Steps a_steps = steps({a_MK, true}), dc_steps = steps({dc_MN});
+    const Extent n = dc_MN.shape.columns;
+    const auto of = [&](Extent g) {
+      const Range rows{begin[g], begin[g + 1]};
+      return std::pair{Product{a_MK.rows(rows).data, a_steps, dc_MN.rows(rows).data, dc_steps, db_GKN.view.rows({g * k, (g + 1) * k}).data, n, k, n,
+                               rows.size(), db_GKN.accumulate},
+                       Epilogue{}};
+    };
+    run_each<decltype(zero), decltype(result_zero)>(begin, k, n, a_MK.shape.rows, space.view(), of);
+  });
 }
 
 }  // namespace dsx::kernels

@@ -55,6 +55,15 @@ inline Extent threads() {
 #endif
 }
 
+/// Which of them calls: less than threads() said where the region was opened.
+inline Extent this_thread() {
+#if DSX_HAS_OPENMP
+  return Extent(omp_get_thread_num());
+#else
+  return 0;
+#endif
+}
+
 /// Elements of work below which opening a parallel region costs more than it saves.
 inline constexpr Extent worth_threads = 1 << 15;
 

@@ -7,6 +7,9 @@
 
 #include <doctest/doctest.h>
 
+#include <array>
+#include <cstring>
+
 using namespace dsx;
 using namespace dsx::test;
 
@@ -167,6 +170,38 @@ TEST_CASE("groups of rows, empty ones among them, meet their own matrices") {
   });
 }
 
+TEST_CASE("products of groups are the same bits on any number of threads, however rows are spread") {
+  constexpr Extent rows = 905, inner = 800, columns = 100;
+  const std::vector<std::vector<Extent>> spreads{{0, 0, 3, 603, 604, 604, 839, 905}, {0, 905}, {0, 300, 301, 302, 303, 304, 905, 905}};
+  for_gradients([&](auto zero, auto result_zero) {
+    using T = decltype(zero);
+    using U = decltype(result_zero);
+    for (const auto& begin : spreads) {
+      const Extent groups = begin.size() - 1;
+      Buffer<T> a{{rows, inner}, 1}, b{{groups * inner, columns}, 2}, turned{{groups * columns, inner}, 3}, dc{{rows, columns}, 4};
+      Buffer<U> bias{{groups, columns}, 5};
+      const auto same = [](const std::vector<U>& x, const std::vector<U>& y) { return std::memcmp(x.data(), y.data(), x.size() * sizeof(U)) == 0; };
+      for (const bool accumulate : {false, true}) {
+        const auto results = [&](int threads) {
+          if (omp_set_num_threads) omp_set_num_threads(threads);
+          const auto fresh = [&](Shape s) { return accumulate ? Buffer<U>{s, 6} : Buffer<U>::unset(s); };
+          std::array all{fresh({rows, columns}), fresh({rows, columns}), fresh({groups * inner, columns}), Buffer<U>::unset({rows, columns})};
+          kernels::grouped_matmul({a.view()}, b.view(), false, begin, all[0].grad(accumulate), {}, {bias.view(), all[3].view(), Gelu::tanh});
+          kernels::grouped_matmul({a.view()}, turned.view(), true, begin, all[1].grad(accumulate));
+          kernels::grouped_matmul_weights(a.view(), dc.view(), begin, all[2].grad(accumulate));
+          return all;
+        };
+        const auto alone = results(1);
+        for (const int threads : {2, 3}) {
+          const auto together = results(threads);
+          for (Extent i = 0; i < alone.size(); ++i) CHECK(same(together[i].data, alone[i].data));
+        }
+      }
+    }
+  });
+  if (omp_set_num_threads) omp_set_num_threads(2);
+}
+
 TEST_CASE("the pullbacks of a product are products") {
   const Extent m = 5, n = 9, k = 13;
   Buffer<double> a{{m, k}, 1}, b{{k, n}, 2}, dc{{m, n}, 3}, c = Buffer<double>::unset({m, n}), da = Buffer<double>::unset({m, k}),
@@ -194,7 +229,7 @@ TEST_CASE("products refuse shapes, elements and scratch that don't fit") {
   Buffer<float> stack{{12, 5}, 7};
   CHECK(number_of([&] { kernels::grouped_matmul({a.view()}, stack.view(), false, falling, c.grad(false)); }) == 301);
   CHECK(number_of([&] {
-    kernels::grouped_matmul({a.view()}, stack.view(), false, std::vector<Extent>{0, 1, 2, 3}, c.grad(false), {}, {.bias_N = b.view()});
-  }) == 301);
+          kernels::grouped_matmul({a.view()}, stack.view(), false, std::vector<Extent>{0, 1, 2, 3}, c.grad(false), {}, {.bias_N = b.view()});
+        }) == 301);
   CHECK(number_of([&] { kernels::grouped_matmul_weights(a.view(), c.view(), falling, stack.grad(false)); }) == 301);
 }

@@ -206,7 +206,9 @@ TEST_CASE("rows larger than the cache are written past it, and are the same bits
       for (const Shifted* s : {&permuted, &y, &dx, &drows}) CHECK(s->guarded());
       return Results{permuted.rows(), y.rows(), dx.rows(), drows.rows(), std::move(dweights.data)};
     };
-    const auto same = [](const auto& a, const auto& b) { return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(a[0])) == 0; };
+    const auto same = [](const auto& a, const auto& b) {
+      return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(a[0])) == 0;
+    };
     // The results are as large as the threshold, and a row larger; then rows that no line begins with, or that aren't whole lines.
     for (const Extent tokens : {threshold, threshold + 1})
       for (const bool accumulate : {false, true}) {
