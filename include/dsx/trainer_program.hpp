@@ -105,7 +105,7 @@ void run_on(TrainerFlags<Kind> o, const std::string& settings, Session& session)
   }
 
   if (!o.resume.empty())
-    resume(from, trainer, corpus->identity());
+    resume(from, trainer, corpus->identity(), o.corpus.say);
   else if (!o.load.empty())
     kind.load(from, weights);
   progress.say(

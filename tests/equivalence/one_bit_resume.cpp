@@ -64,6 +64,19 @@ TEST_CASE("1-bit Adam resumed on another layout begins with nothing owed, and le
   complete(stretch(four, {half, half}, folder / "two", folder / "four"), four);
   CHECK(not_zero(owed_in(folder / "two")) > 100);
   CHECK(not_zero(owed_in(folder / "four")) == 0);
+  for (const Cell& c : {two, four}) {
+    std::string said;
+    launch_threads(c.ranks(), [&](Session& session) {
+      const Mesh mesh{session, c.degrees};
+      Weights weights{mesh, make_model(), recipe_of(c)};
+      Trainer trainer{weights, optimizer_of(c.rule), TokenLoss{.chunk = 10}, options_of(c)};
+      load(folder / "two", trainer, [&](std::string_view line) {
+        if (session.is_root()) said = line;
+      });
+    });
+    CHECK(said.starts_with("warning: what reductions owed in") == (c.degrees.data == 4));
+    CHECK(said.ends_with("belongs to another layout than data=4; this run begins with nothing owed") == (c.degrees.data == 4));
+  }
   const Run straight = stretch(two, {0, whole}, {}, {}), resumed = stretch(four, {half, whole}, folder / "two", {});
   complete(resumed, four);
   REQUIRE(resumed.losses.size() == whole - half);

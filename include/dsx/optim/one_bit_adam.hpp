@@ -5,7 +5,8 @@
 ///
 ///     Trainer trainer{weights, OneBitAdam{.rate = 1e-3, .freeze_step = 200}, TokenLoss{}, options};   // of 1000 steps, say
 ///
-/// As in the paper moments aren't corrected for their start. What had no gradient before `freeze_step` stays where it is afterwards.
+/// As in the paper moments aren't corrected for their start. What had no gradient before `freeze_step` stays where it is afterwards. Freeze when
+/// the second moment has settled: where gradients still grow, steps become too long, for nothing answers them any more.
 #pragma once
 
 #include <dsx/optim/optimizer.hpp>

@@ -18,6 +18,7 @@
 #include <dsx/train/owed.hpp>
 #include <dsx/train/trainer.hpp>
 
+#include <functional>
 #include <optional>
 
 namespace dsx {
@@ -147,9 +148,9 @@ void save(const std::filesystem::path& folder, Trainer& trainer) {
   save(folder, trainer, [](const std::filesystem::path&) {}, Json{});
 }
 
-/// Reads what save() wrote, under any layout; every rank calls it. Returns `extra`.
+/// Reads what save() wrote, under any layout; every rank calls it. Returns `extra`. `say(line)`, if given, hears what didn't come along.
 template <class Trainer>
-Json load(const std::filesystem::path& name, Trainer& trainer) {
+Json load(const std::filesystem::path& name, Trainer& trainer, const std::function<void(std::string_view)>& say = {}) {
   const std::filesystem::path folder = find_folder(name);
   const Json manifest = detail::read_manifest(folder);
   const Extent step = manifest["step"].extent();
@@ -166,7 +167,9 @@ Json load(const std::filesystem::path& name, Trainer& trainer) {
     });
   });
   weights.bundles().pack_loaded();
-  read_owed(folder / "owed.safetensors", weights);
+  if (!read_owed(folder / "owed.safetensors", weights) && say)
+    say(concat("warning: what reductions owed in ", folder, " belongs to another layout than ", to_text(weights.mesh().degrees()),
+               "; this run begins with nothing owed"));
   trainer.resume_at(step);
   return manifest["extra"];
 }

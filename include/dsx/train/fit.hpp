@@ -48,8 +48,9 @@ inline bool anywhere(bool here, const Mesh& mesh) {
 
 /// Takes a trainer to where a checkpoint of fit() was made. dsx-E710 if `data` isn't what that run was trained on.
 template <class Trainer>
-void resume(const std::filesystem::path& checkpoint, Trainer& trainer, const std::string& data) {
-  if (const auto before = load(checkpoint, trainer).text(); before != data)
+void resume(const std::filesystem::path& checkpoint, Trainer& trainer, const std::string& data,
+            const std::function<void(std::string_view)>& say = {}) {
+  if (const auto before = load(checkpoint, trainer, say).text(); before != data)
     fail<710>("the run in ", checkpoint, " was trained on ", before, ", now there are ", data);
 }
 

@@ -3,7 +3,7 @@
 /// What reductions owe (error feedback), in and out of a checkpoint's folder: each rank's own, for a run in the same layout.
 ///
 ///     write_owed(folder / "owed.safetensors", root, weights);    // no file where nobody owes
-///     read_owed(folder / "owed.safetensors", weights);           // zeros, if there is no file or it is of another layout
+///     if (!read_owed(folder / "owed.safetensors", weights)) ...  // of another layout: nothing is owed now
 ///
 /// What a rank owes belongs to the slices that it sends, so another layout begins with nothing owed: a reduction loses once what its packing
 /// lost in one step, half a step of a block at most.
@@ -89,9 +89,9 @@ void write_owed(const std::filesystem::path& file, bool root, Weights& weights) 
   writer.commit();
 }
 
-/// Every rank calls it, and all of them take it or leave it.
+/// Every rank calls it, and all of them take it or leave it: false if there is something that is left.
 template <class Weights>
-void read_owed(const std::filesystem::path& file, Weights& weights) {
+bool read_owed(const std::filesystem::path& file, Weights& weights) {
   const Session& session = weights.mesh().session();
   weights.bundles().forget_owed(true);
   const auto mine = detail::owed_tensors(weights);
@@ -105,8 +105,9 @@ void read_owed(const std::filesystem::path& file, Weights& weights) {
   }
   double without = fits ? 0 : 1;
   weights.mesh().world().all_reduce({&without, {1, 1}, Element::f64}, Combine::max).wait();
-  if (without > 0) return;
+  if (without > 0) return !stored;
   for (const auto& [name, view] : mine) session.edit(view, [&, &tensor = name](const View& v) { stored->copy_to(tensor, v); });
+  return true;
 }
 
 }  // namespace dsx
