@@ -177,8 +177,8 @@ TEST_CASE("1-bit Adam beside a quantizer of the same sum is refused, and leaves 
   Weights weights{mesh, golden_model(), Recipe{Packed{}}};
   const Extent before = session.memory.tally(Category::state).now;
   CHECK_THROWS_WITH_AS((Trainer{weights, OneBitAdam{.freeze_step = 5}, test::NoLoss{}, {}}),
-                       "dsx-E122: the quantizer packs gradients of raw.matrix as int8 by 64 for their sum over data, but the optimizer sums its momentum "
-                       "over them in its own way, as 1-bit Adam does; keep one of the two",
+                       "dsx-E122: the quantizer packs gradients of raw.matrix as int8 by 64 for their sum over data, but the optimizer sums its "
+                       "momentum over them in its own way, as 1-bit Adam does; keep one of the two",
                        Error);
   CHECK(session.memory.tally(Category::state).now == before);
   CHECK_NOTHROW((Trainer{weights, AdamW{}, test::NoLoss{}, {}}));
@@ -189,7 +189,7 @@ TEST_CASE("1-bit Adam beside sums that no layout changes is refused: dsx-E126") 
   const Mesh mesh{session, {.data = 4}};
   Weights weights{mesh, golden_model(), Recipe{Reproducible{}}};
   CHECK_THROWS_WITH_AS((Trainer{weights, OneBitAdam{.freeze_step = 5}, test::NoLoss{}, {}}),
-                       "dsx-E126: the optimizer sums its momentum of raw.matrix over data in its own way, as 1-bit Adam does, and the summation policy "
-                       "asks for sums that no layout changes; drop one of the two",
+                       "dsx-E126: the optimizer sums its momentum of raw.matrix over data in its own way, as 1-bit Adam does, and the summation "
+                       "policy asks for sums that no layout changes; drop one of the two",
                        Error);
 }

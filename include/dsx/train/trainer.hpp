@@ -129,7 +129,8 @@ class Trainer {
       b.own_sum = reduction_of(optimizer_, b, mesh());
       if (b.own_sum && b.codecs.reduction)
         fail<122>("the quantizer packs gradients of ", b.segments.front().path, " as ", b.codecs.reduction->name(), " for their sum over ",
-                  to_text(b.summed_whole()), ", but the optimizer sums its momentum over them in its own way, as 1-bit Adam does; keep one of the two");
+                  to_text(b.summed_whole()),
+                  ", but the optimizer sums its momentum over them in its own way, as 1-bit Adam does; keep one of the two");
       if (b.own_sum && exact_)
         fail<126>("the optimizer sums its momentum of ", b.segments.front().path, " over ", to_text(b.summed_whole()),
                   " in its own way, as 1-bit Adam does, and the summation policy asks for sums that no layout changes; drop one of the two");
