@@ -158,7 +158,9 @@ void check_against_formulas(const Cell& c, const Weights& weights, const Traffic
     Extent of_part = 0;
     for (const Segment& s : b.segments) {
       const Extent n = overlap(s.range(), b.mine).size(), each = up(n, ranks);
-      if (n > 0) wire += (ranks - 1) * (4 + up(each, 8)), of_part += std::min(n, (mesh.coordinate(axes) + 1) * each) - std::min(n, mesh.coordinate(axes) * each);
+      if (n > 0)
+        wire += (ranks - 1) * (4 + up(each, 8)),
+            of_part += std::min(n, (mesh.coordinate(axes) + 1) * each) - std::min(n, mesh.coordinate(axes) * each);
     }
     const bool own_master = c.elements.master != c.elements.value || c.tier(Kind::state) != c.tier(Kind::weights);
     state += Extent(own_master + 2 + (ranks > 1)) * buffer(b.mine.size(), c.elements.master) + (ranks > 1) * buffer(of_part, c.elements.master);

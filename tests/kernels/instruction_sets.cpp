@@ -1,7 +1,8 @@
 // SPDX-FileCopyrightText: dsx contributors
 // SPDX-License-Identifier: Apache-2.0
 // needs: test_kernels_attention test_kernels_block_codec test_kernels_block_codec_golden test_kernels_elementwise test_kernels_layer_norm
-// needs: test_kernels_matmul test_kernels_optimizer test_kernels_permute test_kernels_rms_norm test_kernels_rope test_kernels_swiglu test_kernels_token_loss
+// needs: test_kernels_matmul test_kernels_optimizer test_kernels_permute test_kernels_rms_norm test_kernels_rope
+// needs: test_kernels_swiglu test_kernels_token_loss
 // timeout: 600
 #include <dsx/core/error.hpp>
 

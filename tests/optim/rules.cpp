@@ -89,5 +89,6 @@ TEST_CASE("a schedule scales an optimizer's rates from where they began; an unkn
   muon.scale_rate(0.25);
   CHECK(muon.rate() == doctest::Approx(0.05));
   CHECK(optimizer_named("adamw", 1e-3, 0).states({.role = Role::matrix}).size() == 2);
-  CHECK_THROWS_WITH_AS(optimizer_named("adam", 1e-3, 0), "dsx-E108: no optimizer is called \"adam\"; there are adamw, sgd, muon and onebit_adam", Error);
+  CHECK_THROWS_WITH_AS(optimizer_named("adam", 1e-3, 0), "dsx-E108: no optimizer is called \"adam\"; there are adamw, sgd, muon and onebit_adam",
+                       Error);
 }

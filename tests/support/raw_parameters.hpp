@@ -34,6 +34,7 @@ struct NoLoss {
 };
 
 /// The parameters of tests/golden/optim. PyTorch's decay doesn't spare vectors, so all are matrices here.
-inline constexpr std::pair<const char*, Shape> golden_parameters[] = {{"matrix", {7, 5}}, {"vector", {1, 13}}, {"scalar", {1, 1}}, {"one_by_one", {1, 1}}};
+inline constexpr std::pair<const char*, Shape> golden_parameters[] = {
+    {"matrix", {7, 5}}, {"vector", {1, 13}}, {"scalar", {1, 1}}, {"one_by_one", {1, 1}}};
 
 }  // namespace dsx::test

@@ -114,7 +114,8 @@ TEST_CASE("a step of 1-bit Adam on quickstart's models moves at most a 31st of w
       const double verdict = 2 * 2 * 8 * 2 * double(data - 1) / double(data);  // counts, norm and loss: sums of two numbers each
       const double exact = moved(AdamW{}).first;
       const auto [signs, formula] = moved(OneBitAdam{.freeze_step = 1});
-      MESSAGE("width " << shape.width << " on " << data << " ranks: AdamW moves " << exact << " bytes a step, 1-bit Adam " << signs << ": 1/" << exact / signs);
+      MESSAGE("width " << shape.width << " on " << data << " ranks: AdamW moves " << exact << " bytes a step, 1-bit Adam " << signs << ": 1/"
+                       << exact / signs);
       CHECK(signs == formula + verdict);
       CHECK(signs <= exact / 31);
     }

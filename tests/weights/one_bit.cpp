@@ -41,7 +41,8 @@ std::vector<Range> awkward_tensors() {
 /// Rank r's terms of a round, in [-1, 1) but for rows of zeros.
 std::vector<double> terms_of(Extent size, Extent round, Rank r) {
   std::vector<double> all(size);
-  for (Extent i = 0; i < size; ++i) all[i] = i % 50 == 3 ? 0 : 2 * double(uniform({.seed = 5, .step = std::uint32_t(round)}, i, std::uint32_t(r))) - 1;
+  for (Extent i = 0; i < size; ++i)
+    all[i] = i % 50 == 3 ? 0 : 2 * double(uniform({.seed = 5, .step = std::uint32_t(round)}, i, std::uint32_t(r))) - 1;
   return all;
 }
 
