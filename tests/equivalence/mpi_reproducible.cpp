@@ -25,7 +25,7 @@ void equals(const Run& one, Cell c) {
   Session session{checked(world())};
   Run run;
   Complaints complaints;
-  train_rank(session, c, recipe_of(c), 6, run, complaints, nullptr);
+  train_rank(session, c, recipe_of(c), 6, run, complaints, nullptr, learner_of(c));
   const auto wrong = complaints.take();
   CHECK_MESSAGE(wrong.empty(), name_of(c) << text_of(wrong));
   if (session.is_root()) CHECK_MESSAGE(same(run, one), name_of(c));
