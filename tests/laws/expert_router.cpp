@@ -57,12 +57,12 @@ struct RoundRobin {
   Routes operator()(Value<Common> x_RC) const {
     Pass& p = *x_RC.pass;
     const Extent bound = p.rows(x_RC.node).bound, most = capacity ? capacity : bound;
-    const Routes routes{experts,
-                        choices,
-                        fault == Fault::dry_numbers && p.dry() ? most - 1 : most,
-                        p.make<Common>(choices + (fault == Fault::shape), Element::i32).node,
-                        p.make<Common>(choices, Element::f32).node,
-                        p.make({.bound = 1, .live = 1}, experts, Element::i32)};
+    const Routes routes{.experts = experts,
+                        .choices = choices,
+                        .capacity = fault == Fault::dry_numbers && p.dry() ? most - 1 : most,
+                        .chosen = p.make<Common>(choices + (fault == Fault::shape), Element::i32).node,
+                        .weights = p.make<Common>(choices, Element::f32).node,
+                        .counts = p.make({.bound = 1, .live = 1}, experts, Element::i32)};
     const std::int32_t shift = fault == Fault::fickle ? asked++ : fault == Fault::by_rank ? std::int32_t(p.tensor().rank()) : 0;
     p.run(ByRowId{{}, x_RC.node, routes.chosen, routes.weights, routes.counts, most, fault, shift});
     return routes;

@@ -1,7 +1,8 @@
 // SPDX-FileCopyrightText: dsx contributors
 // SPDX-License-Identifier: Apache-2.0
 /// Recipes of types, as few as there are policies in the fullest slot: row r holds the r-th type of each slot, from the start again where a
-/// slot has fewer.
+/// slot has fewer. Sums that no layout changes stand beside no quantizer (dsx-E125): a row that packs takes the identity's, and those
+/// that don't take turns.
 ///
 ///     matrix::typed_cells<0, 2>();    // trains rows 0 and 1, as types and chosen at run time: the same bits
 #pragma once
@@ -33,6 +34,12 @@ inline constexpr auto places_of = []<std::size_t... i>(std::index_sequence<i...>
 inline constexpr Extent typed_rows = []<class... S>(SlotList<S...>) { return std::max({places_of<S>.second...}); }(Slots{});
 template <class Slot, Extent row>
 inline constexpr Extent place_in_row = places_of<Slot>.first[row % places_of<Slot>.second];
+template <Extent row>
+inline constexpr Extent place_in_row<SummationSlot, row> = [] {
+  constexpr auto sums = places_of<SummationSlot>;
+  constexpr bool packs = !std::same_as<Policy<place_in_row<QuantizerSlot, row>>, FullPrecision>;
+  return sums.first[packs ? 0 : (row / places_of<QuantizerSlot>.second + 1) % sums.second];
+}();
 
 template <Extent row, class... S>
 auto typed_recipe(SlotList<S...>) {
