@@ -31,7 +31,7 @@ namespace {
 using dsx::Extent;
 using dsx::View;
 
-constexpr double rate = 0.1;
+constexpr double rate = 1e-3;
 
 double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 

@@ -171,7 +171,7 @@ TEST_CASE("rows larger than the cache are written past it, and are the same bits
   for_elements([](auto zero) {
     using T = decltype(zero);
     using W = Wide<T>;
-    constexpr Extent line = 64 / sizeof(T), columns = 16 * line, choices = 2, threshold = 16_MiB / (columns * sizeof(T));
+    constexpr Extent line = 64 / sizeof(T), columns = 16 * line, choices = 3, threshold = 16_MiB / (columns * sizeof(T));
     /// Rows that begin `shift` elements behind a line; guards before and after them.
     struct Shifted {
       std::vector<T> memory;
