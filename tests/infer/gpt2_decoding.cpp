@@ -154,7 +154,7 @@ TEST_CASE("any of several tokens ends a sequence") {
   how.ends = {whole[0][6], whole[1][4]};
   const auto ended = tiny.generator.generate(prompts(), 10, how);
   for (Extent s = 0; s < 2; ++s) {
-    const auto first = std::find_if(whole[s].begin(), whole[s].end(), [&](int token) { return how.is_end(token); });
+    const auto first = std::find_first_of(whole[s].begin(), whole[s].end(), how.ends.begin(), how.ends.end());
     REQUIRE(first != whole[s].end());
     CHECK(ended[s] == std::vector<int>(whole[s].begin(), first + 1));
   }
