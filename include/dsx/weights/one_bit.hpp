@@ -14,6 +14,7 @@
 
 #include <dsx/codec/codec.hpp>
 #include <dsx/kernels/block_codec.hpp>
+#include <dsx/kernels/elementwise.hpp>
 #include <dsx/weights/reduction.hpp>
 
 namespace dsx {
